@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from elimtool.errors import ElimError
+from elimtool.samplers.budget import Budget, Ids
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Context, Detail, Effect, Role, Stage
-from elimtool.samplers.vocabulary import Vocabulary, as_bytes
-
-Ids = tuple[int, ...]
+from elimtool.samplers.stage import Context, Effect, Role
+from elimtool.samplers.vocabulary import as_bytes
 
 
 @dataclass(frozen=True)
-class ReasoningBudget(Stage):
+class ReasoningBudget(Budget):
     """Requires the end of the reasoning, token by token, once the block has used up its tokens.
 
     Formula: a block begins after ``opening`` and ends with ``closing``, in prompt and output. After
@@ -35,41 +32,15 @@ class ReasoningBudget(Stage):
 
     kind: ClassVar[str] = "reasoning_budget"
     role: ClassVar[Role] = "require"
-    main: ClassVar[str] = "tokens"
-    off: ClassVar[Mapping[str, Any] | None] = {"tokens": -1}
     sources: ClassVar[tuple[str, ...]] = (
         "llama.cpp common/reasoning-budget.cpp common_reasoning_budget_accept, common_reasoning_budget_apply",
     )
 
-    tokens: int = -1
-    opening: str = "<think>"
-    closing: str = "</think>"
-    message: str = ""
     inside: bool = False
-    ids: tuple[Ids, Ids, Ids] | None = field(default=None, kw_only=True, compare=False, repr=False)
-    pieces: Sequence[str] = field(default=(), kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.integer("tokens", -1)
+        super().__post_init__()
         self.boolean("inside")
-        for name in ("opening", "closing"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise self.bad(name, "a text that is not empty")
-        if not isinstance(self.message, str):
-            raise self.bad("message", "a text")
-
-    @property
-    def wants_text(self) -> bool:
-        """Whether its texts have not been turned into tokens."""
-        return self.tokens >= 0 and self.ids is None
-
-    def spelled(self, vocabulary: Vocabulary, /) -> ReasoningBudget:
-        """Turn its texts into tokens."""
-        if (encode := vocabulary.encode) is None:
-            return self
-        texts = (self.opening, self.closing, self.message + self.closing)
-        start, end, forced = (tuple(encode(text)) for text in texts)
-        return replace(self, ids=(start, end, forced), pieces=vocabulary.pieces)
 
     def required(self, text: Ids) -> int | None:
         """Return the token that must follow a text; ``None`` for any."""
@@ -102,23 +73,11 @@ class ReasoningBudget(Stage):
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Require the next token of the end where the budget is used up."""
-        found = [self.required(history.prompt + history.generated) for history in context.histories]
+        found = self.wanted(c, context)
         acts = torch.tensor([token is not None for token in found])
-        notes = ("texts do not act: the chain was given no vocabulary",) if self.wants_text else ()
-        if max((token or 0 for token in found), default=0) >= c.vocab:
-            raise ElimError(
-                f"{self.name}: a token of its end is not in the vocabulary", "use another `closing`"
-            )
         wanted = torch.tensor([-1 if token is None else token for token in found])
         keep = (c.ids == wanted[:, None]) | ~acts[:, None]
-        details: list[Mapping[int, Detail]] = [
-            {} if token is None else {token: Required(self.tokens, token)} for token in found
-        ]
-        return Effect(c, keep=keep, active=acts, notes=notes, details=tuple(details))
-
-    def why(self, *_: Any) -> str:
-        """Explain: the end is required."""
-        return f"displaced: the reasoning has used up its {self.tokens:,} tokens, and its end is required"
+        return Effect(c, keep=keep, active=acts, notes=self.notes, details=self.remarks(found))
 
 
 class SequenceSoFar:
@@ -141,21 +100,6 @@ class SequenceSoFar:
             return False
         self.at = (self.at + 1) % len(self._tokens)
         return self.at == 0
-
-
-@dataclass(frozen=True)
-class Required:
-    """The remark that the end of the reasoning is required."""
-
-    budget: int
-    token: int
-
-    def __str__(self) -> str:
-        return self.told(str)
-
-    def told(self, spell: Callable[[int], str]) -> str:
-        """Say which token."""
-        return f"{spell(self.token)!r} is required: the reasoning has used up its {self.budget:,} tokens"
 
 
 def complete(piece: str) -> bool:

@@ -48,6 +48,7 @@ from elimtool.samplers.suppress import Suppress
 from elimtool.samplers.synthid import SynthID
 from elimtool.samplers.tail_free import TailFree
 from elimtool.samplers.temperature import Temperature
+from elimtool.samplers.thinking_budget import ThinkingBudget
 from elimtool.samplers.top_a import TopA
 from elimtool.samplers.top_h import TopH
 from elimtool.samplers.top_k import TopK
@@ -79,6 +80,7 @@ _OWN: dict[str, type[Stage]] = {
     "remove_invalid": RemoveInvalid,
     "length_decay": LengthDecay,
     "suppress": Suppress,
+    "thinking_budget": ThinkingBudget,
     "temperature": Temperature,
     "dynamic_temperature": DynamicTemperature,
     "quadratic": Quadratic,

@@ -35,6 +35,7 @@ def example(kind: str) -> Stage:
         "contrastive": {"beta": 0.5},
         "dola": {"layers": (-1, 1)},
         "reasoning_budget": {"tokens": 2, "ids": ((7, 2), (9,), (1, 9))},
+        "thinking_budget": {"tokens": 2, "ids": ((7, 2), (9,), (1, 9))},
         "soft_ban": {"tokens": (2, 3)},
         "encoder_repetition": {"penalty": 1.4},
         "prefix_allowed": {"allowed": (((5, 6), (0, 1, 3)), ((), (0, 1, 2, 3)))},

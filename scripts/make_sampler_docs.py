@@ -255,6 +255,13 @@ def page() -> str:
         "second pass; `tests/samplers/test_grammar_check.py` holds it against the engine's loop, drawn "
         "20,000 times. For masking first (the engine's `grammar_first`) put the stage first in a chain of "
         "your own: `grammar.json_schema=FILE,top_k=40,temperature=0.8`.",
+        "A mask renormalises at each step, and so writes some texts more often than the model writes them "
+        "where it keeps to the grammar by itself. `--grammar-texts W` adds up the texts: their probability "
+        "together without the mask (Z; `grammar_whole.log_mass`), how far what the mask writes is from "
+        "conditioning on it (`divergence`), and which texts it favours (`grammar_texts.favoured`). Of a "
+        "grammar with few texts this is exact. Of others the sum lies between `mass_least` and `mass_most`, "
+        "and what needs Z itself is null: texts that were left out may hold any part of it. Spellings of one "
+        "text by other tokens count apart.",
         "Masks are made by llguidance (`pip install 'elimtool[grammar]'`) or, with `--grammar-engine "
         "xgrammar` (`grammar.library`), by xgrammar, which vLLM and SGLang take by default; tables name "
         "library and version. `pip install 'elimtool[xgrammar]'` brings, on Linux, Triton and a torch with "

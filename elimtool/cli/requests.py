@@ -79,6 +79,16 @@ class MeasureOptions(PassOptions):
             " yes (B are finished), never (no open one can become better).",
         ),
     ] = "no"
+    grammar_texts: Annotated[
+        int,
+        option(
+            "--grammar-texts",
+            metavar="W",
+            help="Add up the texts that --grammar, --json-schema or --regex allows in --generate tokens,"
+            " following the W (1 to 128) most probable beginnings of each length: how often a free text would"
+            " be one of them, and which of them masking favours (tables grammar_whole, grammar_texts).",
+        ),
+    ] = 0
     through: Annotated[
         list[str] | None,
         option(

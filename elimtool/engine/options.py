@@ -83,6 +83,9 @@ class TraceOptions:
         length_penalty: Power of a finished text's number of tokens that its score is divided by.
         early_stopping: When the search ends: ``no`` (n texts are finished, and the best open one is no better
             at its length), ``yes`` (n are finished) or ``never`` (no open one can become better).
+        grammar_texts: Beginnings of one length, the most probable ones, that are followed through each
+            chain's grammar to texts of ``generate`` tokens at most, for the tables ``grammar_whole`` and
+            ``grammar_texts``; 0 for none.
         along: How to cut a text (``sentences``, ``lines``, or a number of tokens), or what begins the answer,
             or a chat's last message, to read the answers after each part of it, for the table
             ``answers_along``. ``None`` for not at all.
@@ -140,6 +143,7 @@ class TraceOptions:
     beams: int = 0
     length_penalty: float = 1.0
     early_stopping: EarlyStopping = "no"
+    grammar_texts: int = 0
     along: str | int | None = None
     cue: str = ""
     watch: tuple[str, ...] = ()

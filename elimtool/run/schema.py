@@ -27,7 +27,13 @@ from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.encoding_walk import ENCODING_STEPS, ENCODING_WALK
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
 from elimtool.run.tables.falloff import FALLOFF
-from elimtool.run.tables.grammar import GRAMMAR, GRAMMAR_TARGETS, WALK_GRAMMAR
+from elimtool.run.tables.grammar import (
+    GRAMMAR,
+    GRAMMAR_TARGETS,
+    GRAMMAR_TEXTS,
+    GRAMMAR_WHOLE,
+    WALK_GRAMMAR,
+)
 from elimtool.run.tables.grammar_passes import GRAMMAR_PASS_TARGETS, GRAMMAR_PASSES
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
@@ -129,6 +135,8 @@ TABLES: dict[str, Table] = {
         WALK_STAGES,
         WALK_REWINDS,
         WALK_GRAMMAR,
+        GRAMMAR_WHOLE,
+        GRAMMAR_TEXTS,
         BEAMS,
         BEAM_STEPS,
         BEAM_TARGETS,

@@ -181,6 +181,11 @@ class Options:
             lambda: self.of("--continue-with", " of the text", "", "\u00e9"),
             lambda: self.of("--repeat", "2", "3"),
             lambda: [*self.of("--generate", 1, 4), *self.of("--beams", 1, 3), *self.beaming()],
+            lambda: [
+                *self.of("--generate", 1, 4),
+                *self.of("--grammar-texts", 1, 3),
+                *self.of("--regex", "a|b", "[ab]*", "("),
+            ],
             lambda: [*self.of("--along", "sentences", "lines", "3"), *self.of("--cue", " so", "\n\n", "x")],
             lambda: [*self.of("--generate", 1, 3), *self.of("--watch", "eos", "<|end|>", "a")],
             lambda: [Part("--heads")],

@@ -6,6 +6,7 @@ from elimtool.engine.requests.along import AlongRequest
 from elimtool.engine.requests.beams import BeamRequest
 from elimtool.engine.requests.concepts import ConceptRequest
 from elimtool.engine.requests.futures import FutureRequest
+from elimtool.engine.requests.grammar_texts import GrammarTextsRequest
 from elimtool.engine.requests.patchscope import PatchscopeRequest
 from elimtool.engine.requests.paths import PathRequest
 from elimtool.engine.requests.repeat import RepeatRequest
@@ -23,6 +24,7 @@ REQUESTS: tuple[Request, ...] = (
     WatchRequest("watch"),
     ThroughRequest("through"),
     BeamRequest("beams"),
+    GrammarTextsRequest("grammar_texts"),
     PathRequest("paths"),
     FutureRequest("futures"),
     RepeatRequest("repeat"),

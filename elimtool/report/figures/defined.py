@@ -95,6 +95,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "drawn at": "walk.prob",
         "survivors": "walk.n_survivors",
     },
+    "grammar_texts": {
+        "log p free": "grammar_texts.logprob",
+        "log p masked": "grammar_texts.masked_logprob",
+        "favoured, nats": "grammar_texts.favoured",
+    },
     "beams": {
         "place": "beams.place",
         "score": "beams.score",

@@ -15,6 +15,7 @@ from elimtool.report.figures.encoding_walk import encoding_walks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.futures import survivors
 from elimtool.report.figures.grammar import grammars
+from elimtool.report.figures.grammar_texts import grammar_texts
 from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
@@ -52,6 +53,7 @@ _TOLD = (
     walked.walk,
     walked.taken_back,
     grammars,
+    grammar_texts,
     beams,
     stops,
 )

@@ -29,6 +29,7 @@ from elimtool.report.trace.evidence import layer_lines, sampler_lines
 from elimtool.report.trace.experts import expert_lines
 from elimtool.report.trace.futures import future_lines
 from elimtool.report.trace.grammar import grammar_lines
+from elimtool.report.trace.grammar_texts import grammar_text_lines
 from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
@@ -112,7 +113,7 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    written = (walk_lines, grammar_lines, beam_lines, stop_lines)
+    written = (walk_lines, grammar_lines, grammar_text_lines, beam_lines, stop_lines)
     beside = (
         along_lines,
         encoding_lines,

@@ -6,11 +6,13 @@ from elimtool.run.columns import (
     BOOL,
     FLOAT,
     INT,
+    INTS,
     POSITION,
     PROMPT_ID,
     STRING,
     STRINGS,
     TARGET,
+    AskedBy,
     Column,
     Table,
     probability,
@@ -155,4 +157,90 @@ WALK_GRAMMAR = Table(
         ),
     ),
     of_prompt=True,
+)
+
+BY_TEXTS = AskedBy("grammar_texts", "say with it how many beginnings of one length to follow, such as 32")
+_KEY = (PROMPT_ID, CHAIN, STAGE_INDEX, STAGE)
+PARTLY = "beginnings were left out"
+
+GRAMMAR_WHOLE = Table(
+    "grammar_whole",
+    "How probable the texts of a grammar are together, and how far masking step by step is from them.",
+    "one row per prompt and chain with a grammar that masks",
+    (
+        *_KEY,
+        Column("engine", STRING, "Library and version that made the masks; others mask otherwise."),
+        Column("syntax", STRING, "What is followed: json_schema, grammar or regex."),
+        Column(
+            "n_texts",
+            INT,
+            "Whole texts that were found, each with the token that ends it; spellings by other tokens count"
+            " apart, as far as the library allows them.",
+            unit="texts",
+            range=">= 0",
+        ),
+        Column("n_read", INT, "Beginnings that the model was read after.", unit="texts", range=">= 1"),
+        Column(
+            "exact",
+            BOOL,
+            "Whether no beginning that the mask allows was left out: the grammar has no other texts.",
+        ),
+        probability(
+            "mass_least",
+            "Sum of the texts' probabilities in what the mask is given, without the mask: a text drawn freely"
+            " is one of the grammar at least so often.",
+        ),
+        probability("mass_most", "The same with all that was left out: at most so often."),
+        Column(
+            "log_mass",
+            FLOAT,
+            "Natural logarithm of that sum, ln Z.",
+            unit="nats",
+            range="<= 0",
+            null_when=f"{PARTLY}, or there is no text",
+        ),
+        Column(
+            "divergence",
+            FLOAT,
+            "Kullback-Leibler divergence of the texts as the mask draws them from the texts as a free model"
+            " writes them where they are of the grammar: ln Z plus the mean of `distortion` over a text.",
+            unit="nats",
+            range=">= 0",
+            null_when=f"{PARTLY}, or there is no text",
+        ),
+    ),
+    asked_by=BY_TEXTS,
+    of_prompt=True,
+)
+
+GRAMMAR_TEXTS = Table(
+    "grammar_texts",
+    "The most probable texts of a grammar, and how far masking step by step favours each.",
+    "one row per prompt, chain with a grammar that masks and text",
+    (
+        *_KEY,
+        Column("place", INT, "Place by `logprob`.", unit="place", range=">= 1"),
+        Column("text", STRING, "The text, without the token that ends it."),
+        Column("token_ids", INTS, "Vocabulary indices of its tokens, the end last.", unit="token id"),
+        Column("n_tokens", INT, "Its tokens, the end among them.", unit="tokens", range=">= 1"),
+        Column(
+            "logprob",
+            FLOAT,
+            "Log-probability of the whole in what the mask is given, without the mask.",
+            unit="nats",
+            range="<= 0",
+        ),
+        Column("masked_logprob", FLOAT, "The same through the mask.", unit="nats", range="<= 0"),
+        Column(
+            "favoured",
+            FLOAT,
+            "Log-probability through the mask, less that among all texts of the grammar as a free model"
+            " writes them: positive where masking writes it too often.",
+            unit="nats",
+            null_when=PARTLY,
+        ),
+    ),
+    asked_by=BY_TEXTS,
+    of_prompt=True,
+    may_be_empty=True,
 )

@@ -100,6 +100,8 @@ def device() -> torch.device:
     every.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs))  # such as ``torch.zeros``
     copies = torch.library.Library("aten", "IMPL", "PrivateUse1")
     copies.impl("_copy_from", _copied)
+    for name in ("arange", "arange.start", "arange.start_step"):  # torch would make room and then resize it
+        copies.impl(name, lambda *ends, **kwargs: Away(torch.arange(*ends, dtype=kwargs.get("dtype"))))
     _LIBRARIES.extend((every, copies))
     return torch.device(NAME, 0)
 
@@ -172,7 +174,10 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         torch.tensor(one) if str(want.type) == "Tensor" and isinstance(one, bool | int | float) else one
         for want, one in zip(op._schema.arguments, args, strict=False)
     ]
-    found = op(*tree_map(_raw, fixed), **tree_map(_raw, kwargs))
+    raw = list(tree_map(_raw, fixed))
+    if name == "histc" and not raw[0].is_floating_point():  # a GPU counts whole numbers too
+        raw[0] = raw[0].float()
+    found = op(*raw, **tree_map(_raw, kwargs))
     found = tree_map(lambda one: Away(one) if isinstance(one, Tensor) else one, found)
     return return_and_correct_aliasing(op, args, kwargs, found)
 
@@ -192,7 +197,7 @@ def _sent(op: Any, one: Tensor, asked: Any, kwargs: dict[str, Any]) -> Tensor:
     later = kwargs.pop("non_blocking", False)
     if away and not goes:
         _count("copy to the host")
-    if goes and not away and not later:
+    if goes and not away and not later and one.numel():
         _count("copy to the device")
     found = op(_raw(one), **kwargs)
     return Away(found) if goes else found
@@ -201,7 +206,7 @@ def _sent(op: Any, one: Tensor, asked: Any, kwargs: dict[str, Any]) -> Tensor:
 def _copied(source: Tensor, target: Tensor, later: bool = False) -> Tensor:
     if isinstance(source, Away) and not isinstance(target, Away):
         _count("copy to the host")
-    if isinstance(target, Away) and not isinstance(source, Away) and not later:
+    if isinstance(target, Away) and not isinstance(source, Away) and not later and source.numel():
         _count("copy to the device")
     _raw(target).copy_(_raw(source))
     return target

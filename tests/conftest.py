@@ -117,17 +117,10 @@ def llama(llama_directory: Path) -> Any:
 @pytest.fixture(scope="session")
 def random_lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ridge lens of random maps and frequencies, for ``llama``."""
-    from elimtool.lenses.regime import WINDOW, ReferenceStatistics
-    from elimtool.lenses.ridge import Facts, RidgeLens
+    from tests.lenses.fitted import random_lens_for
 
-    generator = torch.Generator().manual_seed(0)
-    prior = torch.log_softmax(torch.randn(llama.vocab, generator=generator), -1)
-    reference = ReferenceStatistics(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
-    facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
-    maps = torch.randn(llama.n_layers, llama.width, llama.width, generator=generator)
     path = tmp_path_factory.mktemp("lens") / "random.safetensors"
-    layers = llama.n_layers
-    RidgeLens(maps, torch.zeros(layers, llama.width), torch.ones(layers), reference, facts).save(path)
+    random_lens_for(llama).save(path)
     return str(path)
 
 

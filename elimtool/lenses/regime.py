@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.numerics.distributions import entropy, entropy_and_collision
+from elimtool.numerics.transfer import arrays, sent
 
 REGIMES = (
     "strong",
@@ -142,7 +143,7 @@ def context_gain(
     logprobs: Float[Tensor, "rows vocab"], prior: Float[Tensor, "vocab"]
 ) -> Float[Tensor, "rows"]:
     """Compute how much the context adds: KL(p || p_0) in nats, >= 0."""
-    cross: Tensor = -(logprobs.exp() @ prior.to(logprobs))
+    cross: Tensor = -(logprobs.exp() @ sent(prior, logprobs.device).to(logprobs))
     return (cross - entropy(logprobs)).clamp(min=0.0)  # rounding may leave it just below 0
 
 
@@ -184,7 +185,8 @@ def regimes(
         One row a position.
     """
     high, low = p_values(reference, recent)
-    collision, gain = entropy_and_collision(logprobs)[1], context_gain(logprobs, reference.prior)
+    there = entropy_and_collision(logprobs)[1], context_gain(logprobs, reference.prior)
+    collision, gain = (torch.from_numpy(one) for one in arrays(dict(enumerate(there))).values())
     columns = (collision, high, low, gain, recent.repetition)
     found = [
         ABSTAIN if isnan(above) else classify(agreement, above, below, gained, reference.gain_q05, repetition)

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, place
+from elimtool.metrics.columns import Categorical, place, spelled
 from elimtool.metrics.concepts import control_sets
 from elimtool.metrics.metric import Concept, Metric, ReadoutView
 from elimtool.numerics.exchangeable import BEYOND, LEAST, AmongOthers, judged
 from elimtool.numerics.ranking import rank
+from elimtool.numerics.transfer import array, arrays, sent
 
 MATCHED_SETS = 99
 """Control sets of a concept; with 99 the least p-value is 0.01."""
@@ -53,67 +54,142 @@ def matched_sets(
     return [mine, *control_sets(mine, prior, MATCHED_SETS, (*concept.ids, *said))]
 
 
+class ConceptAt(NamedTuple):
+    """A concept at a probed row.
+
+    Attributes:
+        row: Index of the row.
+        concept: The concept.
+        sets: Its unsaid tokens and its control sets, [sets, tokens]; 0 tokens if all are said.
+    """
+
+    row: int
+    concept: Concept
+    sets: Tensor
+
+
 class Associations(Metric):
     """Ranks concepts at every layer, and judges the ranks by control sets."""
 
     tables: ClassVar[tuple[str, ...]] = ("associations",)
 
     def read(self, view: ReadoutView) -> None:
-        """Look at some rows, one concept after the other."""
-        positions = self.batch.positions.cpu()
-        prompts, probes = (index.tolist() for index in view.rows)
-        for row, (prompt, probe) in enumerate(zip(prompts, probes, strict=True)):
-            said = self.batch.encoded[prompt].token_ids[: int(positions[prompt, probe]) + 1]
-            for one in self.settings.concepts:
-                self._keep(view, row, one, said)
+        """Look at some rows: all logits that are asked for come to the host at once, and then all ranks."""
+        asked = self._asked(view)
+        logits, normaliser = _logits(view, [(one.row, one.sets.flatten()) for one in asked])
+        found = [
+            _measured(one.sets, values.view(len(values), *one.sets.shape), normaliser[:, one.row])
+            for one, values in zip(asked, logits, strict=True)
+        ]
+        ranks = _ranks(view, [(one.row, each.ranked) for one, each in zip(asked, found, strict=True)])
+        for one, each, own in zip(asked, found, ranks, strict=True):
+            self._keep(view, one, each, own.numpy())
 
-    def _keep(self, view: ReadoutView, row: int, concept: Concept, said: Sequence[int]) -> None:
+    def _asked(self, view: ReadoutView) -> list[ConceptAt]:
+        """List the concepts at some rows, those of one row after the other."""
+        prior = None if self.settings.reference is None else self.settings.reference.prior
+        prompts, probes = view.rows.here
+        positions = self.batch.here["positions"][prompts, probes].tolist()
+        found = []
+        for row, (prompt, position) in enumerate(zip(prompts.tolist(), positions, strict=True)):
+            said = self.batch.encoded[prompt].token_ids[: position + 1]
+            for one in self.settings.concepts:
+                sets = matched_sets(one, said, view.spell, prior)
+                found.append(ConceptAt(row, one, torch.tensor(sets, dtype=torch.long)))
+        return found
+
+    def _keep(
+        self, view: ReadoutView, asked: ConceptAt, found: ConceptRanked, ranks: npt.NDArray[np.int64]
+    ) -> None:
         """Keep the rows of one concept at one position."""
-        reference = self.settings.reference
-        prior = None if reference is None else reference.prior
-        sets = matched_sets(concept, said, view.spell, prior)
-        layers = len(view.logits)
+        layers, (count, n_tokens) = len(view.logits), asked.sets.shape
         nothing = np.full(layers, None, dtype=object)
-        found: dict[str, Any] = dict.fromkeys(_MEASURED, nothing)
-        if sets[0]:
-            found = self._measured(view, row, torch.tensor(sets, device=view.logits.device))
+        columns: dict[str, Any] = dict.fromkeys(_MEASURED, nothing)
+        if n_tokens:
+            columns |= {
+                "best_token": spelled(found.ranked[:, 0].numpy(), view.spell),
+                "best_rank": ranks[:, 0],
+                "mass": found.mass.numpy(),
+                **_judgement(judged(found.best.numpy().T[:, 1:]), layers),
+            }
+            columns |= dict(zip(CONTROL_RANKS, ranks.T[1:], strict=False))  # none with too few sets
         self.filled["associations"].append(
             {
-                **place(self.batch, view.rows, np.full(layers, row)),
+                **place(self.batch, view.rows, np.full(layers, asked.row)),
                 "layer": np.arange(layers) - 1,
                 "lens": Categorical([view.lens], np.zeros(layers, dtype=np.int32)),
-                "concept": Categorical([concept.name], np.zeros(layers, dtype=np.int32)),
-                "n_tokens": np.full(layers, len(sets[0])),
-                "n_said": np.full(layers, len(concept.ids) - len(sets[0])),
-                "n_controls": np.full(layers, len(sets) - 1),
-                **found,
+                "concept": Categorical([asked.concept.name], np.zeros(layers, dtype=np.int32)),
+                "n_tokens": np.full(layers, n_tokens),
+                "n_said": np.full(layers, len(asked.concept.ids) - n_tokens),
+                "n_controls": np.full(layers, count - 1),
+                **columns,
             }
         )
 
-    def _measured(self, view: ReadoutView, row: int, sets: Tensor) -> dict[str, Any]:
-        """Rank and weigh a concept and its control sets, [sets, tokens], after each layer."""
-        logits = view.logits[:, row]
-        chosen = logits[:, sets]  # [layers, sets, tokens]
-        best, which = chosen.max(-1)
-        tokens = sets[torch.arange(len(sets), device=sets.device), which]  # [layers, sets]
-        normaliser = view.shapes.normaliser.reshape(len(logits), -1)[:, row]
-        mass = (chosen[:, 0].double() - normaliser[:, None]).exp().sum(-1).clamp(max=1)
-        border = _borders(len(sets) - 1)
-        order = best[:, 1:].argsort(dim=1, descending=True, stable=True)
-        wanted = [tokens[:, :1], *(tokens[:, 1:].gather(1, order[:, at : at + 1]) for at in border)]
-        ranks = rank(logits, torch.cat(wanted, 1))[0].cpu().numpy()
-        found = judged(best.cpu().numpy().T[:, 1:])
-        layers = len(logits)
-        nothing = np.full(layers, None, dtype=object)
-        return {
-            "best_token": Categorical(
-                [view.spell(token) for token in tokens[:, 0].tolist()], np.arange(layers, dtype=np.int32)
-            ),
-            "best_rank": ranks[:, 0],
-            "mass": mass.cpu().numpy(),
-            **{name: ranks[:, 1 + at] if border else nothing for at, name in enumerate(CONTROL_RANKS)},
-            **_judgement(found, layers),
-        }
+
+class ConceptRanked(NamedTuple):
+    """A concept and its control sets after each layer.
+
+    Attributes:
+        best: The best logit of each set, [layers, sets].
+        mass: Probability of the concept's tokens, [layers].
+        ranked: Tokens to rank, [layers, some]: the concept's best, and those of the sets of ``_borders``.
+    """
+
+    best: Tensor
+    mass: Tensor
+    ranked: Tensor
+
+
+def _measured(
+    sets: Int[Tensor, "sets tokens"],
+    logits: Float[Tensor, "layers sets tokens"],
+    normaliser: Float64[Tensor, "layers"],
+) -> ConceptRanked:
+    """Weigh a concept and its control sets after each layer."""
+    if not sets.shape[1]:
+        nothing = logits.new_empty(len(logits), 0)
+        return ConceptRanked(nothing, nothing, sets.new_empty(len(logits), 0))
+    best, which = logits.max(-1)
+    tokens = sets[torch.arange(len(sets)), which]  # [layers, sets]
+    mass = (logits[:, 0].double() - normaliser[:, None]).exp().sum(-1).clamp(max=1)
+    order = best[:, 1:].argsort(dim=1, descending=True, stable=True)
+    border = [tokens[:, 1:].gather(1, order[:, at : at + 1]) for at in _borders(len(sets) - 1)]
+    return ConceptRanked(best, mass, torch.cat([tokens[:, :1], *border], 1))
+
+
+def _logits(
+    view: ReadoutView, asked: Sequence[tuple[int, Tensor]]
+) -> tuple[list[Tensor], Float64[Tensor, "layers rows"]]:
+    """Return the logits of tokens of rows, [layers, some], and every row's normaliser, on the host."""
+    grid, places = _side_by_side(asked, view.logits.shape[1])
+    wanted = sent(grid, view.logits.device).expand(len(view.logits), -1, -1)
+    normaliser = view.shapes.normaliser.reshape(view.logits.shape[:2])
+    found = arrays({"logits": view.logits.gather(-1, wanted), "normaliser": normaliser})
+    logits = torch.from_numpy(found["logits"])
+    return [logits[:, row, own] for row, own in places], torch.from_numpy(found["normaliser"])
+
+
+def _ranks(view: ReadoutView, asked: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+    """Rank tokens of rows, [layers, some]: other ones after each layer."""
+    grid, places = _side_by_side(asked, view.logits.shape[1])
+    rows, wanted = view.logits.flatten(0, 1), sent(grid.flatten(0, 1), view.logits.device)
+    found = torch.from_numpy(array(rank(rows, wanted, view.shapes.leading, view.shapes.maxima)[0]))
+    return [found.view(grid.shape)[:, row, own] for row, own in places]
+
+
+def _side_by_side(
+    parts: Sequence[tuple[int, Tensor]], rows: int
+) -> tuple[Int[Tensor, "*layers rows most"], list[tuple[int, slice]]]:
+    """Put parts of rows, [*layers, some], side by side, padded with 0; say where in its row each stands."""
+    ends, places = [0] * rows, []
+    for row, part in parts:
+        places.append((row, slice(ends[row], ends[row] + part.shape[-1])))
+        ends[row] += part.shape[-1]
+    grid = torch.zeros(*parts[0][1].shape[:-1], rows, max(ends), dtype=torch.long)
+    for (row, own), (_, part) in zip(places, parts, strict=True):
+        grid[..., row, own] = part
+    return grid, places
 
 
 CONTROL_RANKS = ("control_rank", "control_rank_low", "control_rank_high")

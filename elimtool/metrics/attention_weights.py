@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.metrics.columns import Categorical, Cells, Columns
 from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.numerics.transfer import array, sent
 
 MOST_WEIGHTS = 2**22
 """Most weights of one prompt: two heads at every position of 2,048 tokens."""
@@ -32,7 +33,7 @@ class AttentionWeights(Metric):
         self.chosen: dict[int, list[int]] = {}
         for layer, head in settings.attention_of:
             self.chosen.setdefault(layer, []).append(head)
-        self.found: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+        self.found: list[Tensor] = []
         self.places: list[tuple[int, int]] = []
 
     @torch.inference_mode()
@@ -41,23 +42,22 @@ class AttentionWeights(Metric):
         heads = self.chosen.get(view.layer)
         if heads is None or view.visible is None:
             return
-        parts = [
-            _to_width(weights[:, heads], view.visible.shape[-1]) for _, weights in view.attention_parts()
-        ]
+        chosen, keys = sent(torch.tensor(heads), view.visible.device), view.visible.shape[-1]
+        parts = [_to_width(weights[:, chosen], keys) for _, weights in view.attention_parts()]
         if not parts:
             return
         weights = torch.cat(parts, 2).masked_fill(~view.visible[:, None], float("nan"))
-        self.found.append(weights.float().cpu().numpy())
+        self.found.append(weights.float())
         self.places += [(view.layer, head) for head in heads]
 
     def finish(self) -> dict[str, Columns]:
         """Return the columns of the table."""
         if not self.found:
             return {}
-        grid = np.concatenate(self.found, 1).transpose(0, 2, 1, 3)  # prompt, probe, head, key
-        positions = self.batch.positions.cpu().numpy()
+        grid = array(torch.cat(self.found, 1)).transpose(0, 2, 1, 3)  # prompt, probe, head, key
+        positions = self.batch.here["positions"]
         key = np.arange(grid.shape[-1], dtype=np.int32)
-        real = self.batch.probed.cpu().numpy()[..., None, None] & (key <= positions[..., None, None])
+        real = self.batch.here["probed"][..., None, None] & (key <= positions[..., None, None])
         cells = Cells(real, grid.shape)
         prompt = np.arange(len(grid), dtype=np.int32)[:, None, None, None]
         layer, head = (np.array(part, np.int32)[:, None] for part in zip(*self.places, strict=True))

@@ -20,6 +20,7 @@ from elimtool.metrics.controls import matching
 from elimtool.metrics.metric import Concept, Metric, ReadoutView
 from elimtool.metrics.sampling import histories
 from elimtool.numerics.ranking import nucleus
+from elimtool.numerics.transfer import arrays, sent
 
 CONTROLS = 20
 """Control sets of a concept; with 20 the least p-value is 1 / 21."""
@@ -71,20 +72,19 @@ class Concepts(Metric):
 
     def read(self, view: ReadoutView) -> None:
         """Look at some rows, layer by layer and stage by stage."""
-        for one in self.settings.concepts:
-            sets = torch.tensor([one.ids, *one.controls])  # [sets, tokens]
-            self._layers(view, one, sets)
+        every = [torch.tensor([one.ids, *one.controls]) for one in self.settings.concepts]  # [sets, tokens]
+        inside, logprobs = _read(view.logits, torch.cat([sets.flatten() for sets in every]))
+        start = 0
+        for one, sets in zip(self.settings.concepts, every, strict=True):
+            own = slice(start, start := start + sets.numel())
+            for index, (flags, values) in enumerate(zip(inside[..., own], logprobs[..., own], strict=True)):
+                alive = flags.view(-1, *sets.shape).any(-1)
+                mass = values.view(-1, *sets.shape).double().exp().sum(-1)
+                self._keep(view, one, alive, mass, {"layer": index - 1})
             self._stages(view, one, sets)
 
-    def _layers(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
-        for index, logits in enumerate(view.logits):
-            logprobs = logits.log_softmax(-1)
-            alive = nucleus(logprobs).cpu()[:, sets].any(-1)
-            mass = logprobs.cpu()[:, sets].double().exp().sum(-1)
-            self._keep(view, one, alive, mass, {"layer": index - 1})
-
     def _stages(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
-        logits = view.logits[-1].cpu()
+        logits = view.here
         ids = sets.flatten().expand(len(logits), -1)
         past = histories(view, self.settings)
         for chain in self.settings.chains:
@@ -92,7 +92,7 @@ class Concepts(Metric):
                 alive = record.alive_after.view(len(logits), *sets.shape).any(-1)
                 mass = record.prob_after.view(len(logits), *sets.shape).double().nan_to_num().sum(-1)
                 at = {"chain": chain.name, "stage_index": index, "stage": record.stage}
-                self._keep(view, one, alive.cpu(), mass.cpu(), at)
+                self._keep(view, one, alive, mass, at)
 
     def _keep(
         self,
@@ -119,3 +119,17 @@ class Concepts(Metric):
                 "mass": mass.numpy().reshape(-1).clip(0, 1),
             }
         )
+
+
+def _read(
+    logits: Float[Tensor, "layers rows vocab"], tokens: Int[Tensor, "some"]
+) -> tuple[Bool[Tensor, "layers rows some"], Float[Tensor, "layers rows some"]]:
+    """Tell of tokens at every layer whether they are in the nucleus, and their log-probabilities (nats)."""
+    wanted = sent(tokens, logits.device)
+    inside, logprobs = [], []
+    for layer in logits:
+        normed = layer.log_softmax(-1)
+        inside.append(nucleus(normed)[:, wanted])
+        logprobs.append(normed[:, wanted])
+    found = arrays({"inside": torch.stack(inside), "logprobs": torch.stack(logprobs)})
+    return torch.from_numpy(found["inside"]), torch.from_numpy(found["logprobs"])

@@ -21,6 +21,7 @@ from elimtool.metrics.controls import Matching
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.metrics.sampling import histories, whys
 from elimtool.model.view import Batch
+from elimtool.numerics.transfer import array, sent
 from elimtool.samplers import Chain, Ledger
 
 SIDES = ("target", "foil")
@@ -57,10 +58,14 @@ class Contrasts(Metric):
     def _layers(self, view: ReadoutView, pairs: Indices) -> dict[str, Any]:
         n_layers = len(view.logits)
         row, target, foil = pairs
-        ids = view.followed.ids.cpu()
+        ids = torch.from_numpy(view.followed.here["ids"])
         first, second = ids[row, target], ids[row, foil]
-        difference = differences(view.logits, row, first[:, None], second[:, None])[..., 0]
-        known, settled = self._controls(view, pairs)
+        control, other = self._controls(ids, pairs)
+        asked = ((first, control), (second, other))
+        found = differences(view.logits, row, *(torch.cat([one[:, None], some], 1) for one, some in asked))
+        difference, apart = found[..., 0], found[..., 1:]
+        counted = (control >= 0) & (other >= 0) & (apart[-1].abs() > 0)
+        known, settled = counted.sum(-1), (settled_from(apart) & counted).sum(-1)
         layer, pair = in_order(n_layers, row)
         unmatched = np.full(len(pair), self.matching is None)
         return {
@@ -75,24 +80,21 @@ class Contrasts(Metric):
         }
 
     def _controls(
-        self, view: ReadoutView, pairs: Indices
-    ) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "layers pairs"]]:
-        """Count the control pairs of every pair, and those that have settled by each layer."""
+        self, ids: Int[Tensor, "rows k"], pairs: Indices
+    ) -> tuple[Int[Tensor, "pairs controls"], Int[Tensor, "pairs controls"]]:
+        """Return the control pairs of every pair, -1 where there is none."""
         row, target, foil = pairs
         if self.matching is None:
-            return torch.zeros(len(row), dtype=torch.long), torch.zeros(len(view.logits), len(row)).long()
-        ids = view.followed.ids.cpu()
+            none = torch.empty(len(row), 0, dtype=torch.long)
+            return none, none
         matched = self.matching.controls(ids, ids)
         first, second = matched[row, target], matched[row, foil]
         # tokens of like frequency have like controls: half a turn apart, and no pair comes twice
-        second = second.roll(second.shape[-1] // 2, -1)
-        found = differences(view.logits, row, first.clamp(min=0), second.clamp(min=0))
-        counted = (first >= 0) & (second >= 0) & (found[-1].abs() > 0)
-        return counted.sum(-1), (settled_from(found) & counted).sum(-1)
+        return first, second.roll(second.shape[-1] // 2, -1)
 
     def _stages(self, view: ReadoutView, pairs: Indices) -> dict[str, Any]:
-        logits = view.logits[-1].cpu()
-        ids, past = view.followed.ids.cpu(), histories(view, self.settings)
+        logits, ids = view.here, torch.from_numpy(view.followed.here["ids"])
+        past = histories(view, self.settings)
         some = torch.from_numpy(np.unique(pairs[0]))  # no chain runs on rows without foils
         local = np.searchsorted(some.numpy(), pairs[0]), *pairs[1:]
         past = [past[index] for index in some.tolist()]
@@ -176,12 +178,12 @@ def differences(
     Args:
         logits: Layer -1 (the embedding) first; float32 or better.
         row: Row of each pair.
-        first: Vocabulary indices.
-        second: Vocabulary indices.
+        first: Vocabulary indices on the host; any number under 0 stands for no token, and is read as 0.
+        second: Vocabulary indices, likewise.
     """
-    at = torch.from_numpy(row).to(logits.device)[:, None]
-    left, right = (logits[:, at, one.to(logits.device)].double() for one in (first, second))
-    return (left - right).cpu()
+    at = sent(torch.from_numpy(row), logits.device)[:, None]
+    left, right = (logits[:, at, sent(one.clamp(min=0), logits.device)].double() for one in (first, second))
+    return torch.from_numpy(array(left - right))
 
 
 def settled_from(difference: Float[Tensor, "layers *pairs"]) -> Bool[Tensor, "layers *pairs"]:

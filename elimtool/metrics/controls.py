@@ -22,7 +22,7 @@ from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
-from elimtool.numerics.transfer import sent
+from elimtool.numerics.transfer import arrays, sent
 from elimtool.run.rules import NUCLEUS, SURFACED
 
 MATCHED_TOKENS = 99
@@ -42,15 +42,15 @@ class FrequencyControls(Metric):
         """Match the followed targets of some rows, and apply the rule to their controls."""
         if self.matching is None:
             return
-        followed = view.followed.ids
-        targets = followed.masked_fill(view.followed.is_foil, -1)
-        controls = self.matching.controls(targets.cpu(), followed.cpu())
-        flat = controls.clamp(min=0).reshape(len(controls), -1).to(view.logits.device)
+        followed = torch.from_numpy(view.followed.here["ids"])
+        targets = followed.masked_fill(torch.from_numpy(view.followed.here["is_foil"]), -1)
+        controls = self.matching.controls(targets, followed)
+        flat = sent(controls.clamp(min=0).reshape(len(controls), -1), view.logits.device)
         leading = view.shapes.leading_of(slice(1, None), slice(None))
-        found = late_eliminated(view.logits, view.output, flat, leading)
-        lost, severity = (part.cpu().reshape(controls.shape) for part in found)
+        found = arrays(dict(enumerate(late_eliminated(view.logits, view.output, flat, leading))))
+        lost, severity = (torch.from_numpy(part).reshape(controls.shape) for part in found.values())
         self.filled["controls"].append(
-            self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity)
+            self._columns(view, targets, controls, lost & (controls >= 0), severity)
         )
 
     def _columns(
@@ -200,14 +200,23 @@ def late_eliminated(
     scores = blocks.gather(-1, tokens.expand(len(blocks), -1, -1))
     inside = scores >= first[..., -1:]
     lost = inside.any(0) & ~inside[-1] & (output.gather(-1, tokens) < _least_in_nucleus(output))
-    severity = torch.full(lost.shape, torch.nan, dtype=torch.float64, device=lost.device)
-    for row in lost.any(-1).nonzero()[:, 0].tolist():
-        chosen = lost[row]
-        better = (first[:, row, None] > scores[:, row, chosen, None]).sum(-1)
-        best = better.masked_fill(~inside[:, row, chosen], first.shape[-1]).amin(0) + 1
-        final, _ = rank(blocks[-1, row : row + 1], tokens[row : row + 1, chosen])
-        severity[row, chosen] = (final[0] / best.double()).log10()
-    return lost, severity
+    better = (first[:, :, None] > scores[..., None]).sum(-1)
+    best = better.masked_fill(~inside, first.shape[-1]).amin(0) + 1
+    final = _ranks_of(blocks[-1], tokens, lost)
+    return lost, (final / best.double()).log10().masked_fill(~lost, torch.nan)
+
+
+def _ranks_of(
+    logits: Float[Tensor, "rows vocab"], tokens: Int[Tensor, "rows k"], wanted: Bool[Tensor, "rows k"]
+) -> Int[Tensor, "rows k"]:
+    """Rank the wanted tokens of each row, and others as it comes."""
+    if not logits.is_cpu:  # all cost as much, and which are wanted would have to be waited for
+        return rank(logits, tokens)[0]
+    found = torch.ones_like(tokens)
+    for row in wanted.any(-1).nonzero()[:, 0].tolist():
+        chosen = wanted[row]
+        found[row, chosen] = rank(logits[row : row + 1], tokens[row : row + 1, chosen])[0][0]
+    return found
 
 
 def _least_in_nucleus(output: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows 1"]:

@@ -7,6 +7,7 @@ times its weight, and of experts that always run. So the direct logit attributio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from elimtool.metrics.columns import Categorical, Columns, join, null_where, pla
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.mixture import NOT_A_SUM, Mixture
 from elimtool.model.view import Batch, Block, LayerView
+from elimtool.numerics.transfer import Array, arrays
 
 Mask = npt.NDArray[np.bool_]
 
@@ -40,26 +42,45 @@ class Experts(Metric):
     def read(self, view: ReadoutView) -> None:
         """Tell what the routers chose at some rows, and attribute the followed targets' logits to experts."""
         routed, given = [], []
-        toward = None
-        if self.layers and view.directions is not None and self.settings.wants("expert_components"):
-            toward = toward_tokens(view.directions(view.followed.ids, slice(None)))
-        for layer, mixture, block in self.layers:
-            parts = mixture.at(view.rows)
-            split = mixture.explained(view.rows, parts)
-            routed.append(self._routed(view, layer, mixture, split.cpu().numpy()))
-            if toward is not None and (block.flaw is None or block.flaw() is None):
-                back = Branch.mlp(block).pulled(view.rows, toward)
-                shares = (back @ parts.transpose(1, 2)).double()
-                given.append(self._given(view, layer, mixture, shares, split.cpu().numpy()))
+        for (layer, mixture, _), found in zip(self.layers, self._found(view), strict=True):
+            split, shares, chosen = (found.pop(name, None) for name in ("split", "shares", "ran"))
+            assert split is not None
+            routed.append(self._routed(view, layer, mixture, found, split))
+            if shares is not None and chosen is not None:
+                given.append(self._given(view, layer, mixture, shares, chosen, split))
         for table, columns in (("experts", routed), ("expert_components", given)):
             if columns:
                 self.filled[table].append(_in_order(columns))
 
-    def _routed(self, view: ReadoutView, layer: int, mixture: Mixture, split: Mask) -> dict[str, Any]:
+    def _found(self, view: ReadoutView) -> list[dict[str, Array]]:
+        """Bring to the host what some rows show of every layer.
+
+        Returns:
+            For each layer ``Mixture.routed``; ``split``, whether its parts sum to its output; and, where that
+            is to be shared out, ``shares``, what each part gave, and ``ran``, which experts they are.
+        """
+        toward = None
+        if self.layers and view.directions is not None and self.settings.wants("expert_components"):
+            toward = toward_tokens(view.directions(view.followed.ids, slice(None)))
+        there: dict[tuple[int, str], Tensor] = {}
+        for index, (_, mixture, block) in enumerate(self.layers):
+            parts = mixture.at(view.rows)
+            each = {**mixture.routed(view.rows), "split": mixture.explained(view.rows, parts)}
+            if toward is not None and (block.flaw is None or block.flaw() is None):
+                back = Branch.mlp(block).pulled(view.rows, toward)
+                each["shares"] = (back @ parts.transpose(1, 2)).double()
+                each["ran"] = mixture.chosen[view.rows]
+            there |= {(index, name): values for name, values in each.items()}
+        found: list[dict[str, Array]] = [{} for _ in self.layers]
+        for (index, name), values in arrays(there).items():
+            found[index][name] = values
+        return found
+
+    def _routed(
+        self, view: ReadoutView, layer: int, mixture: Mixture, found: Mapping[str, Array], split: Mask
+    ) -> dict[str, Any]:
         row, expert = np.indices((len(split), mixture.count)).reshape(2, -1)
-        every = {
-            name: values.cpu().numpy()[row, expert] for name, values in mixture.routed(view.rows).items()
-        }
+        every = {name: values[row, expert] for name, values in found.items()}
         chosen = every["weight"] == every["weight"]  # NaN where the expert did not run
         unsplit = Categorical([NOT_A_SUM, None], split.astype(np.int32)[row])
         rank = every.pop("rank")
@@ -75,11 +96,10 @@ class Experts(Metric):
         }
 
     def _given(
-        self, view: ReadoutView, layer: int, mixture: Mixture, shares: Tensor, split: Mask
+        self, view: ReadoutView, layer: int, mixture: Mixture, shares: Array, experts: Array, split: Mask
     ) -> dict[str, Any]:
-        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy() & split[:, None]
+        targets = view.followed.are_targets & split[:, None]
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
-        experts = mixture.chosen[view.rows].cpu().numpy()
         experts = np.pad(experts, ((0, 0), (0, shares.shape[-1] - experts.shape[1])), constant_values=-1)
         expert = experts[row, part]
         names = [*(f"expert {layer}.{number}" for number in range(mixture.count)), f"shared {layer}"]
@@ -91,8 +111,8 @@ class Experts(Metric):
             "component": Categorical(names, np.where(expert < 0, mixture.count, expert)),
             "layer": np.full(len(row), layer),
             "expert": null_where(expert, expert < 0),
-            "dla": shares[:, :-1].cpu().numpy()[cells],
-            "dla_centred": centred.cpu().numpy()[cells],
+            "dla": shares[:, :-1][cells],
+            "dla_centred": centred[cells],
         }
 
 

@@ -18,7 +18,7 @@ from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView, Rows, Target
 from elimtool.numerics.shapes import Shapes
-from elimtool.numerics.transfer import Array, arrays, roomy
+from elimtool.numerics.transfer import Array, array, arrays, roomy
 from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
@@ -82,7 +82,7 @@ class Followed:
         return names_at([[what(one) for one in some] for some in self.targets], row, k)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadoutView:
     """Some probed rows read out as distributions over the vocabulary, at every layer.
 
@@ -111,6 +111,11 @@ class ReadoutView:
     spell: Callable[[int], str]
     directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
     cosines: Callable[[], Float[Tensor, "layers rows vocab"]] | None = None
+
+    @cached_property
+    def here(self) -> Float[Tensor, "rows vocab"]:
+        """The model's own logits on the host, where samplers run: see ``Chain.run``."""
+        return torch.from_numpy(array(self.logits[-1]))
 
 
 @dataclass(frozen=True, slots=True)

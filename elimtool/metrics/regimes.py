@@ -19,6 +19,7 @@ from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.shapes import normaliser
+from elimtool.numerics.transfer import arrays, sent
 
 
 class Regimes(Metric):
@@ -45,15 +46,16 @@ class Regimes(Metric):
         if self.context is None:
             return None
         self.wanted = [_wanted(one) for one in self.batch.encoded]
-        before = [rows[some - 1] for rows, some in zip(self.context, self.wanted, strict=True)]
-        return torch.cat(before)
+        width = self.context.shape[1]
+        before = [row * width + some - 1 for row, some in enumerate(self.wanted)]
+        return self.context.flatten(0, 1)[sent(torch.cat(before), self.context.device)]
 
     def read_more(self, logits: Float[Tensor, "some vocab"]) -> None:
         """Keep the surprisal (nats, float64) of the tokens that some of these residuals predict."""
         start = sum(map(len, self.found))
-        token = self._tokens[start : start + len(logits), None].to(logits.device)
+        token = sent(self._tokens[start : start + len(logits), None], logits.device)
         surprise = normaliser(logits, self.settings.compiled) - logits.gather(-1, token)[:, 0]
-        self.found.append(surprise.double().cpu())
+        self.found.append(surprise.double())
 
     @cached_property
     def _tokens(self) -> Int[Tensor, "all"]:
@@ -63,7 +65,8 @@ class Regimes(Metric):
     @cached_property
     def _surprisal(self) -> list[Float[Tensor, "tokens"]]:
         """The surprisal of the tokens that are looked at in each prompt."""
-        together = torch.cat([torch.empty(0, dtype=torch.float64), *self.found])
+        here = [torch.from_numpy(one) for one in arrays(dict(enumerate(self.found))).values()]
+        together = torch.cat([torch.empty(0, dtype=torch.float64), *here])
         found, each = [], torch.split(together, list(map(len, self.wanted)))
         for one, some, own in zip(self.batch.encoded, self.wanted, each, strict=True):
             surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
@@ -86,8 +89,8 @@ class Regimes(Metric):
             self.filled["span_surprisal"] += [_after_spans(one, some) for one, some in pairs]
         if self.reference is None:
             return
-        prompt, probe = (index.cpu() for index in view.rows)
-        position = self.batch.positions.cpu()[prompt, probe]
+        prompt, probe = view.rows.here
+        position = self.batch.here["positions"][prompt, probe]
         recent = _gather(self._recent, prompt.tolist(), position.tolist())
         found = regimes(self.reference, view.output, recent)
         self.filled["regimes"].append(
@@ -99,8 +102,8 @@ class Regimes(Metric):
                 "repetition": recent.repetition.numpy(),
                 "p_high": found.high.numpy(),
                 "p_low": found.low.numpy(),
-                "collision": found.collision.cpu().numpy(),
-                "context_gain": found.gain.cpu().numpy(),
+                "collision": found.collision.numpy(),
+                "context_gain": found.gain.numpy(),
             }
         )
 

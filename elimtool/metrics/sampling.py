@@ -55,8 +55,7 @@ class SamplerLedger(Metric):
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
-        logits = torch.from_numpy(array(view.logits[-1]))  # samplers run there: see Chain.run
-        here = view.followed.here
+        logits, here = view.here, view.followed.here
         ids = torch.from_numpy(np.where(here["is_foil"], -1, here["ids"]))
         past = histories(view, self.settings)
         begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
@@ -250,11 +249,12 @@ def histories(view: ReadoutView, settings: Settings) -> list[History]:
     needed = needed_rows(stage for chain in settings.chains for stage in chain.stages)
     prompt, probe = view.rows.here
     positions = view.batch.here["positions"][prompt, probe].tolist()
+    layers = torch.from_numpy(array(view.logits)) if LAYERS in needed else None
     found = []
     for index, (row, position) in enumerate(zip(prompt.tolist(), positions, strict=True)):
         one = view.batch.encoded[row]
         ids, own = one.token_ids[: position + 1], len(one.token_ids) - one.n_written
-        others = {LAYERS: view.logits[:, index].double().cpu()} if LAYERS in needed else {}
+        others = {} if layers is None else {LAYERS: layers[:, index].double()}
         if needed and settings.against is not None:
             others |= settings.against(ids[:own], ids[own:], others)
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.numerics.transfer import sent
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -94,7 +95,7 @@ class Decoder:
         if reorder is None:
             raise ElimError(f"{self.model.name} keeps states that cannot branch: no beams with it")
         with torch.inference_mode():
-            reorder(torch.tensor(list(parents), device=self.model.device))
+            reorder(sent(torch.tensor(list(parents)), self.model.device))
 
     def _run(self, rows: Sequence[Sequence[int]], cache: Any) -> tuple[Float64[Tensor, "rows vocab"], Any]:
         """Run tokens behind what a cache holds; return the last logits, and the cache with the tokens."""
@@ -107,7 +108,7 @@ class Decoder:
             )
         with torch.inference_mode():
             found = self.model.call(
-                torch.tensor([list(ids) for ids in rows], device=self.model.device),
+                sent(torch.tensor([list(ids) for ids in rows]), self.model.device),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,  # a long prompt's logits would take more memory than the model

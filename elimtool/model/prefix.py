@@ -13,6 +13,7 @@ from torch import Tensor
 from elimtool.model.affine import tolerance, wide
 from elimtool.model.memory import out_of_memory
 from elimtool.model.view import NOBODY, Batch
+from elimtool.numerics.transfer import sent
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -78,7 +79,7 @@ class Prefix:
 
         self.model = model
         cache = DynamicCache()
-        self.logits = _run(model, torch.tensor([list(ids)], device=model.device), past_key_values=cache)[0]
+        self.logits = _run(model, sent(torch.tensor([list(ids)]), model.device), past_key_values=cache)[0]
         self.kept = [(layer.keys, layer.values) for layer in cache.layers]
 
     @classmethod
@@ -98,10 +99,11 @@ class Prefix:
             ids: The tokens.
         """
         order = sorted(range(len(endings)), key=lambda at: (len(endings[at][1]), endings[at][0]))
+        wanted = sent(torch.tensor(list(ids)), self.model.device)
         found: dict[int, Tensor] = {}
         for some in _groups([endings[at] for at in order]):
             rows = order[len(found) : len(found) + len(some)]
-            logprobs = torch.log_softmax(self._together(some).double(), -1)[:, list(ids)].cpu()
+            logprobs = torch.log_softmax(self._together(some).double(), -1)[:, wanted].cpu()
             found.update(zip(rows, logprobs, strict=True))
         return torch.stack([found[at] for at in range(len(endings))])
 
@@ -123,10 +125,10 @@ class Prefix:
             cache.update(keys[:, :, :shared].expand(size), values[:, :, :shared].expand(size), layer)
         return _run(
             self.model,
-            ids.to(device),
+            sent(ids, device),
             past_key_values=cache,
-            position_ids=positions.to(device),
-            attention_mask=_visible(endings, shared, longest).to(device)[:, None],
+            position_ids=sent(positions, device),
+            attention_mask=sent(_visible(endings, shared, longest), device)[:, None],
         )
 
 

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from elimtool.numerics.distributions import LIKELY, OverVocab
 
+FEW = 16
+"""Tokens of a row that a GPU compares with it one after the other; for more it sorts the row."""
+
 
 def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
     """Return the index of each row's largest score, the first of equals."""
@@ -50,6 +53,10 @@ def rank(
         larger, equal = (
             _counted(logits, scores, leading) if maxima is None else _in_loops(logits, scores, maxima)
         )
+    elif tokens.shape[1] > FEW:
+        rising = logits.sort(-1).values
+        first, behind = (torch.searchsorted(rising, scores, right=right) for right in (False, True))
+        larger, equal = logits.shape[1] - behind, behind - first
     else:
         columns = scores.unbind(-1)  # one comparison for all k would need k times the memory
         larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)

@@ -56,10 +56,11 @@ def array(tensor: Tensor) -> Array:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Send a tensor of the host to a device without waiting until it is there."""
+    """Send a tensor to a device, one of the host without waiting until it is there."""
     if device.type == "cpu":
-        return tensor
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+        return tensor.to(device)
+    there = tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor
+    return there.to(device, non_blocking=True)
 
 
 def roomy(numbers: int, device: torch.device) -> int:

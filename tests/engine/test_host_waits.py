@@ -1,8 +1,14 @@
-"""A pass makes the host wait for the device a fixed number of times, and gives the processor's numbers."""
+"""Passes make the host wait for the device a fixed number of times, and give the processor's numbers.
+
+A pass waits as often whatever its prompts, layers and stages. What takes passes of its own for every prompt
+(a text that is written, targets followed through a chain, other endings) waits a fixed number of times in
+each of them. Text that is written token by token waits once a token: the sampler that draws the next one is
+on the host. Left out is ``risk``, which reads every layer's rows of attention there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,81 +17,151 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from elimtool import TraceOptions
-from elimtool.engine.forward import run_batch
+from elimtool import Ablate, Knockout, Prompt, Scale, SpanRequest, TraceOptions
+from elimtool.engine.loop import measure_together
 from elimtool.engine.session import Session
 from elimtool.model.loading import load_model
-from elimtool.prompts.prompt import Prompt
+from elimtool.run.selection import CHANGES, GRAMMARS, MIXED, ON_REQUEST, TRACED, WRITTEN
 from tests.accelerator import put, waits
 from tests.families import save
+from tests.lenses.fitted import random_lens_for
 
 pytestmark = pytest.mark.slow  # every operation on the device goes through Python
 
 MOST = 40
 """Most times that the host may wait in one pass."""
 
-WRITTEN = "The capital of France is Paris and the capital of Spain is"
+TEXT = "The capital of France is Paris and the capital of Spain is"
 CHAINS = ("hf:top_k=20", "penalties=1.2,top_n_sigma=1,xtc=0.1,typical_p=0.9,min_p=0.01,temperature=0.7")
+ONE_STAGE = ("min_p=0.1",)
+OF_PASSES = tuple(
+    set(TRACED) - ON_REQUEST.keys() - WRITTEN - GRAMMARS - CHANGES - MIXED - {"walk", "walk_stages"}
+)
+"""Tables that a pass fills and no option of its own asks for, those that only their names fill too."""
+
+Tables = Mapping[str, pa.Table]
+Ran = Callable[..., tuple[Tables, dict[str, int]]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
-    """Makes a model of some layers, on the processor or on the device."""
+def ran(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Ran:
+    """Measures some prompts together, and counts the waits; what a model finds out once is found before."""
 
     @cache
-    def model(layers: int, there: bool) -> Any:
-        path = save("llama", Path(tmp_path_factory.mktemp("llama")), tokenizer, num_hidden_layers=layers)
+    def model(family: str, layers: int, there: bool) -> Any:
+        path = save(family, Path(tmp_path_factory.mktemp(family)), tokenizer, num_hidden_layers=layers)
         loaded = load_model(str(path))
+        loaded.hashes()
         if there:
             put(loaded.bridge)
         return loaded
 
-    return model
+    @cache
+    def lens(family: str, layers: int) -> str:
+        path = tmp_path_factory.mktemp("lens") / "random.safetensors"
+        random_lens_for(model(family, layers, False)).save(path)
+        return str(path)
+
+    def run(
+        layers: int, prompts: int, there: bool = True, family: str = "llama", **more: Any
+    ) -> tuple[Tables, dict[str, int]]:
+        fitted = more.pop("fitted", False)
+        lenses = {"lens": lens(family, layers) if fitted else "raw"}
+        session = Session(model(family, layers, there), TraceOptions(**lenses, **more))
+        some = [
+            Prompt(
+                text=TEXT[: 14 + number],
+                id=str(number),
+                targets=(" Paris", " the"),
+                foils=(" Rome",),
+                spans=(SpanRequest("what", "capital"),),
+            )
+            for number in range(prompts)
+        ]
+        encoded = [one for one in session.encode_all(some) if not isinstance(one, Exception)]
+        session.prepare(encoded)
+        measure_together(session, encoded[:1])
+        assert session.model.packs or family != "llama"
+        with waits() as counted:
+            tables = measure_together(session, encoded)
+        return tables, dict(counted)
+
+    return run
 
 
-def ran(model: Any, options: TraceOptions, prompts: int = 2) -> tuple[Mapping[str, pa.Table], dict[str, int]]:
-    """The tables of one pass, and the waits in it; what a model finds out once is found out before."""
-    session = Session(model, options)
-    some = [
-        Prompt(text=WRITTEN[: 20 + number], id=str(number), targets=(" Paris", " the"), foils=(" Rome",))
-        for number in range(prompts)
-    ]
-    encoded = [one for one in model.encode_all(some, options.position) if not isinstance(one, Exception)]
-    assert len(encoded) == prompts
-    session.prepare(encoded)
-    settings = session.settings_for(encoded[0])
-    run_batch(model, encoded[:1], settings, session.lens)
-    assert model.packs
-    with waits() as counted:
-        tables = run_batch(model, encoded, settings, session.lens)
-    return tables, dict(counted)
+PASSES: dict[str, dict[str, Any]] = {
+    "all tables": {
+        "tables": OF_PASSES,
+        "fitted": True,
+        "concepts": ("fr=France, Paris", "sp=Spain"),
+        "attention_of": ("0.1", "1.0"),
+    },
+    "all positions": {"position": "all", "fitted": True},
+    "experts": {"family": "mixtral", "tables": tuple(sorted(MIXED))},
+}
 
 
-def test_the_host_waits_as_often_whatever_prompts_layers_and_stages(made: Any) -> None:
-    _, few = ran(made(2, True), TraceOptions(lens="raw", samplers=("min_p=0.1",)))
-    options = TraceOptions(lens="raw", samplers=CHAINS)
-    there, many = ran(made(5, True), options, prompts=6)
+@pytest.mark.parametrize("options", PASSES.values(), ids=PASSES)
+def test_a_pass_waits_as_often_whatever_prompts_layers_and_stages(ran: Ran, options: Any) -> None:
+    _, few = ran(2, 2, samplers=ONE_STAGE, **options)
+    there, many = ran(3, 4, samplers=CHAINS, **options)
     assert few == many
     assert 0 < sum(few.values()) <= MOST, few
-    _near(there, ran(made(5, False), options, prompts=6)[0])
-
-
-def test_all_positions_take_as_few_waits_and_give_the_processor_s_numbers(made: Any) -> None:
-    options = TraceOptions(lens="raw", samplers=CHAINS, position="all")
-    there, counted = ran(made(2, True), options)
-    here, none = ran(made(2, False), options)
+    here, none = ran(3, 4, there=False, samplers=CHAINS, **options)
     assert not none
-    assert 0 < sum(counted.values()) <= MOST, counted
     _near(there, here)
 
 
-def _near(found: Mapping[str, pa.Table], expected: Mapping[str, pa.Table]) -> None:
+def test_passes_under_interventions_of_combined_rows_and_of_rollout_wait_as_often(ran: Ran) -> None:
+    options: dict[str, Any] = {
+        "tables": ("survival", "lens"),
+        "rollout": True,
+        "interventions": (Ablate("0.1", how="zero"), Scale("mlp.1", 0.5), Knockout("what")),
+        "against": "The city of",
+    }
+    _, few = ran(2, 2, samplers=("guidance=2", "dola=[0]"), **options)
+    there, many = ran(3, 4, samplers=("guidance=2,min_p=0.1", "dola=[0,1]"), **options)
+    assert few == many
+    assert sum(few.values()) <= 3 * MOST
+    _near(there, ran(3, 4, there=False, samplers=("guidance=2,min_p=0.1", "dola=[0,1]"), **options)[0])
+
+
+def test_passes_of_single_prompts_wait_as_often_whatever_layers_and_stages(ran: Ran) -> None:
+    options: dict[str, Any] = {
+        "tables": ("survival",),
+        "through": ("hf:top_k=20",),
+        "futures": 2,
+        "repeat": 2,
+        "repeat_control": 2,
+    }
+    _, few = ran(2, 1, samplers=CHAINS[:1], **options)
+    _, many = ran(3, 1, samplers=CHAINS, **options)
+    assert few == many
+    assert few
+
+
+def test_what_is_written_token_by_token_waits_once_a_token(ran: Ran) -> None:
+    options: dict[str, Any] = {"tables": ("walk",), "watch": ("eos",), "samples": 2, "beams": 2}
+    two, four, deep = (
+        sum(ran(layers, 1, generate=length, samplers=chains, **options)[1].values())
+        for layers, length, chains in ((2, 2, CHAINS[:1]), (2, 4, CHAINS[:1]), (3, 2, CHAINS))
+    )
+    assert two == deep
+    texts = 4  # the walk, beams side by side, and two samples that go on
+    assert 0 < four - two <= 2 * texts
+
+
+def _near(found: Tables, expected: Tables) -> None:
     """Ranks and counts are equal; float32 sums in another order differ by their rounding."""
     assert set(found) == set(expected)
     for name, table in expected.items():
         assert found[name].schema == table.schema
         for column in table.column_names:
-            mine, other = (one[column].to_pandas() for one in (found[name], table))
+            both = [one[column].combine_chunks() for one in (found[name], table)]
+            if pa.types.is_list(both[0].type):
+                assert both[0].value_lengths().equals(both[1].value_lengths()), f"{name}.{column}"
+                both = [one.flatten() for one in both]
+            mine, other = (one.to_pandas() for one in both)
             told = f"{name}.{column}"
             if other.dtype.kind == "f":
                 np.testing.assert_allclose(mine, other, rtol=1e-4, atol=2e-5, err_msg=told)

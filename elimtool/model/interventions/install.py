@@ -15,6 +15,7 @@ from elimtool.model.experts import Routed, experts_of, n_experts
 from elimtool.model.interventions.edits import Change, Cut, Intervention, Site
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch
+from elimtool.numerics.transfer import sent
 
 Plan = Sequence[Intervention]
 """Interventions on one prompt, in order."""
@@ -154,7 +155,7 @@ def _gathered(
                 if bool(edges.any()):
                     whole = cuts.setdefault(edit.layer, torch.zeros(len(plans), n, n, dtype=torch.bool))
                     whole[row] |= edges
-    return changes, {layer: edges.to(batch.ids.device) for layer, edges in cuts.items()}
+    return changes, {layer: sent(edges, batch.ids.device) for layer, edges in cuts.items()}
 
 
 def _edges(cut: Cut, n: int) -> Tensor:
@@ -189,11 +190,11 @@ def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Chang
     for row, edit in edits:
         size = width // n_heads
         columns = slice(None) if edit.head is None else slice(edit.head * size, (edit.head + 1) * size)
-        where = torch.tensor(edit.positions, dtype=torch.long, device=new.device)
+        where = sent(torch.tensor(edit.positions, dtype=torch.long), new.device)
         if edit.values is None:
             new[row, where, columns] *= edit.factor
         else:
-            new[row, where, columns] = edit.values.to(new)
+            new[row, where, columns] = sent(edit.values, new.device).to(new.dtype)
     return new.reshape(out.shape)
 
 
@@ -208,9 +209,10 @@ def _weighed(routed: Routed, batch: Batch, edits: list[tuple[int, Change]]) -> T
                 " what its experts read, not what they write",
                 "use 0, or `ablate`",
             )
-        tokens = torch.zeros(batch.ids.shape, dtype=torch.bool, device=new.device)
+        tokens = torch.zeros(batch.ids.shape, dtype=torch.bool)
         tokens[row, list(edit.positions)] = True
-        new[tokens.flatten()[:, None] & (chosen == edit.head)] *= edit.factor
+        scaled = sent(tokens.flatten()[:, None], new.device) & (chosen == edit.head)
+        new = torch.where(scaled, new * edit.factor, new)
     return new
 
 

@@ -156,6 +156,16 @@ class Distribution:
         found = self.exact.amax(-1)
         return found if self.fewest else found.masked_fill(self.n == 0, torch.nan)
 
+    @cached_property
+    def collision(self) -> Float64[Tensor, " rows"]:
+        """Sum of the squared probabilities: the chance that two draws are the same token."""
+        return sum_products(self.exact, self.exact, self.alive)
+
+    @cached_property
+    def held(self) -> Float64[Tensor, " rows"]:
+        """Sum of the survivors' probabilities: 1 up to rounding, 0 where there are none."""
+        return sum_products(self.exact, torch.ones_like(self.exact), self.alive)
+
     def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:
         """Sum the probabilities (float64) of the survivors inside a mask."""
         if self.measured is None:

@@ -55,9 +55,21 @@ class Ledger:
         Args:
             stage: Index of the stage after which they are alive.
         """
-        begun, after = self.before(0), self.before(stage + 1)
-        given = begun.exact.gather(1, after.ids)
-        return sum_products(given, torch.ones_like(given), after.alive).clamp(max=1.0)
+        return self._output_masses[stage]
+
+    @cached_property
+    def _output_masses(self) -> list[Float64[Tensor, " rows"]]:
+        """What ``output_mass`` returns of every stage; one that changes nothing costs nothing."""
+        begun = last = self.before(0)
+        mass = begun.held
+        found = []
+        for stage in range(len(self.records)):
+            after = self.before(stage + 1)
+            if after is not last:
+                given = begun.exact.gather(1, after.ids)
+                mass, last = sum_products(given, torch.ones_like(given), after.alive), after
+            found.append(mass.clamp(max=1.0))
+        return found
 
     @cached_property
     def final(self) -> Float64[Tensor, "rows vocab"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
-from elimtool.samplers.order import count_larger, sum_products
+from elimtool.samplers.order import count_larger
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 if TYPE_CHECKING:
@@ -218,10 +218,10 @@ class StageRecord:
         """Best probability before the stage, number of survivors after it, and its threshold, by row."""
         return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
 
-    @cached_property
+    @property
     def collision_after(self) -> Float64[Tensor, " rows"]:
         """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
-        return sum_products(self._after.exact, self._after.exact, self._after.alive)
+        return self._after.collision
 
 
 def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:

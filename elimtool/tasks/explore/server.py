@@ -122,7 +122,7 @@ def _answering(jobs: JobQueue, made: Callable[[Any], Work]) -> Callable[[Request
             job = jobs.ask(made(await _body(request)))
         except ElimError as error:
             return JSONResponse({"error": error.message, "hint": error.hint}, 400)
-        return StreamingResponse(_lines(job), media_type="application/x-ndjson")
+        return StreamingResponse(_lines(job, request), media_type="application/x-ndjson")
 
     return handle
 
@@ -139,10 +139,19 @@ async def _body(request: Request) -> Any:
         raise ElimError("the request is not JSON") from error
 
 
-async def _lines(job: Job) -> AsyncIterator[bytes]:
+async def _lines(job: Job, request: Request) -> AsyncIterator[bytes]:
     messages = job.messages()
+    watch = asyncio.create_task(_left(job, request))
     try:
         while (message := await asyncio.to_thread(next, messages, None)) is not None:
             yield json.dumps(message).encode() + b"\n"
     finally:  # all is told, or the page went away
+        watch.cancel()
         job.cancelled.set()
+
+
+async def _left(job: Job, request: Request) -> None:
+    """Cancel a job as soon as the page goes away, as what it asked next waits for it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    job.cancelled.set()

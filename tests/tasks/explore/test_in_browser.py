@@ -149,12 +149,23 @@ def test_a_first_trace_is_asked_by_keyboard_and_answered_with_an_address(live: L
     assert "ablate 0." in live.text("#changed") and live.faults() == []
 
 
+SEARCHES = """
+window.searches = []; const asked = ask;
+ask = (path, ...more) => { if (path === 'lives') searches.push(more[3]); return asked(path, ...more); };
+"""
+
+
 def test_a_slider_gives_the_numbers_of_the_command_that_is_shown(
     live: Live, command_line: Command, tmp_path: Path
 ) -> None:
     live.go(f"{ASKED}&samplers=top_k%3D40%2Ctemperature%3D0.8").traced()
-    live.slide("top_k of top_k=40,temperature=0.8, slider", 7)
+    live.run(SEARCHES)
+    live.slide("top_k of top_k=40,temperature=0.8, slider", 9)
+    live.wait("return location.hash.includes('top_k%3D9') && searches.length === 1")
+    live.slide("top_k of top_k=9,temperature=0.8, slider", 7)
     live.wait("return location.hash.includes('top_k%3D7')")
+    ended = live.run("return searches.map((one) => one.signal.aborted)")
+    assert ended == [True, False]  # the slider waits for no search of what was before
     shown = live.run("return probeOf(shown).figures.find((one) => one.name === 'funnel').chains[0]")
     words = shlex.split(live.text("#repeat pre"))
     at = words.index("--")

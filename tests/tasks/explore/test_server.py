@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import json
 import threading
 import zipfile
 from collections.abc import Callable
@@ -15,8 +17,11 @@ import pytest
 import elimtool
 from elimtool.errors import ElimError
 from elimtool.report.html.explore import ASSETS
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import HEADERS, hosts_of
 from elimtool.tasks.explore.serve import check_token, listening
+from elimtool.tasks.explore.server import application
+from elimtool.tasks.explore.states import TracedStates
 from elimtool.tasks.explore.work import JobQueue
 from tests.tasks.explore.conftest import PORT, TOKEN
 
@@ -55,6 +60,31 @@ def test_a_form_of_another_site_cannot_ask(client: Any) -> None:
     for kind in kinds:  # which a browser sends without asking the server first
         answer = client.post(f"/{TOKEN}/api/trace", content="{}", headers={"content-type": kind})
         assert answer.status_code == 415
+
+
+def test_what_was_asked_ends_as_soon_as_its_page_goes_away(states: TracedStates) -> None:
+    pytest.importorskip("starlette")
+    body = json.dumps({"asked": {"prompt": "The capital", "generate": 250}}).encode()
+    coming: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+    host = f"127.0.0.1:{PORT}".encode()
+    scope = {
+        **{"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1"},
+        **{"method": "POST", "path": f"/{TOKEN}/api/trace", "query_string": b"", "root_path": ""},
+        "headers": [(b"host", host), (b"content-type", b"application/json")],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop() if coming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    with JobQueue() as jobs:
+        app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), Offered())
+        asyncio.run(app(scope, receive, send))
+        assert list(jobs.ask(lambda _, __: 7).messages())[-1] == {"done": 7}  # nothing holds it up
+    assert b"cancelled" in b"".join(sent) and len(states) == 0
 
 
 def test_everything_that_the_page_asks_for_is_there(client: Any) -> None:

@@ -46,8 +46,8 @@ function offerChoices() {
 let asking = null;
 
 // Send a request and give each line of the answer to `told`; the last is what was done or what was wrong.
-async function ask(path, given, told, quiet) {
-  const control = new AbortController();
+// One that is quiet leaves Cancel alone; `control` ends it where the page does not want it any more.
+async function ask(path, given, told, quiet, control = new AbortController()) {
   if (!quiet) {
     if (asking) asking.abort();
     asking = control;

@@ -9,6 +9,7 @@ const CHAINED = ["funnel", "differences", "contrast_stages"];
 
 async function show(asked) {
   fillForm(asked);
+  endSearch();
   status("asking");
   place = null;
   const found = await ask("trace", { asked }, status);
@@ -177,10 +178,17 @@ function chooseMarked(state) {
     names.map((name, at) => make("option", { value: at, selected: at === marked, text: name })));
 }
 
+// The search of the state that is shown: it ends where another state is asked for, which would wait for it.
+let searching = new AbortController();
+function endSearch() {
+  searching.abort();
+  searching = new AbortController();
+}
+
 async function findLives(state, chain) {
   const probe = probeOf(state);
   if (!probe.verdicts.length) return null;
-  const found = await ask("lives", { asked: state.asked, chain, position: probe.position, target: marked }, () => {}, true);
+  const found = await ask("lives", { asked: state.asked, chain, position: probe.position, target: marked }, () => {}, true, searching);
   return found.done || null;
 }
 
@@ -188,6 +196,7 @@ let changing = 0;
 async function changeChain(chain, change) {
   changing += 1;
   const own = changing;
+  endSearch();
   const found = await ask("chain", { asked: shown.asked, chain, ...change }, () => {}, true);
   if (own !== changing) return undefined;
   if (found.error) return status(said(found), true);

@@ -1,8 +1,8 @@
-"""A device made of the processor, whose numbers only a copy brings to the host, and a count of such waits.
+"""Devices made of the processor, whose numbers only a copy brings to the host, and a count of such waits.
 
-It stands for a GPU where there is none. Tensors on it refuse NumPy and tensors of the host, as CUDA's do, so
-code that mixes the two fails. What would make the host wait for a GPU (reading a number, a copy, boolean
-indexing, a copy to the device without ``non_blocking``) is counted by the place in the package.
+They stand for GPUs where there is none. Tensors on one refuse NumPy and tensors of the host or of another, as
+CUDA's do, so code that mixes them fails. What would make the host wait for a GPU (reading a number, a copy,
+boolean indexing, a copy to the device without ``non_blocking``) is counted by the place in the package.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _counted: Counter[str] = Counter()
 
 
 class Away(Tensor):
-    """A tensor of the device; ``raw`` holds its numbers."""
+    """A tensor of a device; ``raw`` holds its numbers, ``index`` says which device it is."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, raw: Tensor) -> Any:
+    def __new__(cls, raw: Tensor, index: int = 0) -> Any:
         with torch.inference_mode(False):
             return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
                 cls,
@@ -47,11 +47,14 @@ class Away(Tensor):
                 strides=raw.stride(),
                 storage_offset=raw.storage_offset(),
                 dtype=raw.dtype,
-                device=torch.device(NAME, 0),
+                device=torch.device(NAME, index),
             )
 
-    def __init__(self, raw: Tensor) -> None:
-        self.raw = raw
+    def __init__(self, raw: Tensor, index: int = 0) -> None:
+        self.raw, self.index = raw, index
+
+    def data_ptr(self) -> int:
+        return self.raw.data_ptr()  # by which accelerate knows tied weights
 
     def tolist(self) -> Any:
         _count("tolist")
@@ -100,8 +103,8 @@ def device() -> torch.device:
     every.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs))  # such as ``torch.zeros``
     copies = torch.library.Library("aten", "IMPL", "PrivateUse1")
     copies.impl("_copy_from", _copied)
-    for name in ("arange", "arange.start", "arange.start_step"):  # torch would make room and then resize it
-        copies.impl(name, lambda *ends, **kwargs: Away(torch.arange(*ends, dtype=kwargs.get("dtype"))))
+    for overload in ("arange", "arange.start", "arange.start_step"):  # torch would resize an empty one
+        copies.impl(overload, _counted_up)
     _LIBRARIES.extend((every, copies))
     return torch.device(NAME, 0)
 
@@ -154,6 +157,7 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operation on the host's numbers, and count it if the host would have to wait for it."""
     kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     name = op._schema.name.removeprefix("aten::")
+    index = _index(args)
     whole = kernel(op.name(), "CompositeImplicitAutograd") and not kernel(op.name(), "CPU")
     if whole and name != "item":
         return op.decompose(*args, **kwargs)
@@ -165,7 +169,7 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return _copied(args[1], args[0], args[2] if len(args) > 2 else kwargs.get("non_blocking", False))
     asked = kwargs.get("device")
     if asked is not None:
-        kwargs["device"] = torch.device("cpu")
+        kwargs["device"], index = torch.device("cpu"), torch.device(asked).index or 0
     if name == "_to_copy":
         return _sent(op, args[0], asked, kwargs)
     _refuse_mixed(op, name, args)
@@ -178,14 +182,28 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "histc" and not raw[0].is_floating_point():  # a GPU counts whole numbers too
         raw[0] = raw[0].float()
     found = op(*raw, **tree_map(_raw, kwargs))
-    found = tree_map(lambda one: Away(one) if isinstance(one, Tensor) else one, found)
+    found = tree_map(lambda one: Away(one, index) if isinstance(one, Tensor) else one, found)
     return return_and_correct_aliasing(op, args, kwargs, found)
+
+
+def _index(args: Any) -> int:
+    """Which device the tensors among arguments are on."""
+    parts = (part for one in args for part in (one if isinstance(one, list | tuple) else [one]))
+    return next((part.index for part in parts if isinstance(part, Away)), 0)
+
+
+def _counted_up(*args: Any, device: Any = None, dtype: Any = None, **_options: Any) -> Tensor:
+    return Away(torch.arange(*args, dtype=dtype), torch.device(device).index or 0)
 
 
 def _refuse_mixed(op: Any, name: str, args: Any) -> None:
     for one in args:
         for part in one if isinstance(one, list | tuple) else [one]:
-            if isinstance(part, Tensor) and not isinstance(part, Away) and part.ndim:
+            if not isinstance(part, Tensor) or not part.ndim:
+                continue
+            if isinstance(part, Away) and part.index != _index(args):
+                raise RuntimeError(f"Expected all tensors to be on the same device: {op}")
+            if not isinstance(part, Away):
                 if name not in INDEXING or part is args[0]:
                     raise RuntimeError(f"Expected all tensors to be on the same device: {op}")
                 _count("indices of the host")
@@ -200,7 +218,9 @@ def _sent(op: Any, one: Tensor, asked: Any, kwargs: dict[str, Any]) -> Tensor:
     if goes and not away and not later and one.numel():
         _count("copy to the device")
     found = op(_raw(one), **kwargs)
-    return Away(found) if goes else found
+    if not goes:
+        return found
+    return Away(found, _index([one]) if asked is None else torch.device(asked).index or 0)
 
 
 def _copied(source: Tensor, target: Tensor, later: bool = False) -> Tensor:

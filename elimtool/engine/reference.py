@@ -123,6 +123,7 @@ class _Tally:
 
     def add(self, batch: Batch, site: Site, value: Tensor) -> None:
         """Add one site's values in one batch: [batch, keys, width]."""
+        batch = batch.on(value.device)
         prompt, probe = batch.rows
         rows = value[prompt, batch.positions[prompt, probe]]
         added = rows.sum(0, dtype=torch.float64)  # thousands of rows of a half-precision model

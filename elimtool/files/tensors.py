@@ -50,9 +50,9 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     if why := unreadable(path):  # safetensors takes a file without permission for one that is not there
         raise ElimError(f"cannot read {path}: {why}", "check the name and its permissions")
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
+        with safe_open(path, "pt") as file:
             facts = parse_json((file.metadata() or {}).get(KEY, "{}"))
-            return {name: file.get_tensor(name) for name in list(file.keys())}, facts
+            return {name: file.get_tensor(name).to(device) for name in list(file.keys())}, facts
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:

@@ -386,8 +386,9 @@ class Model(Dimensions, Exclusive):
     def _forward(self, batch: Batch) -> Tensor | None:
         """Run the model; the first time, return its logits at the first prompt's first probed position."""
         # later passes skip the unembedding: logits are read out of residuals
-        first = batch.places[:1] % batch.running.shape[1]
-        keep = first if not self._head_known else first[:0]
+        first = 0 if self._head_known else int(batch.places[0]) % batch.running.shape[1]
+        # no indices, which would have to lie where the last layer does
+        keep = slice(first, first if self._head_known else first + 1)
         if hasattr(self.hf, "base_model_prefix"):
             keys, self._keys = self._keys, None  # of this pass alone: the next would be read as its sequel
             more = {} if keys is None else {"past_key_values": keys.cache}

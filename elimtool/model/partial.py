@@ -110,8 +110,7 @@ class PartialPass:
             if self.model.native.usable:
                 inside.enter_context(self.model.alone(batch_of(ids)))
             if hasattr(self.model.hf, "base_model_prefix"):
-                nowhere = torch.zeros(0, dtype=torch.long, device=ids.device)
-                self.model.call(ids, logits_to_keep=nowhere, **options)
+                self.model.call(ids, logits_to_keep=slice(0, 0), **options)
             else:  # TransformerLens' own small models
                 self.model.call(ids)
         return out[0]

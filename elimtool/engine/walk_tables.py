@@ -83,7 +83,7 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
         "almost": None if almost is None else spelled[2],
         "almost_id": almost,
         "almost_prob": None if almost is None else float(before[almost].exp()),
-        "almost_why": None if almost is None else why_removed(step.ledger, almost),
+        "almost_why": None if almost is None else why_removed(model, step.ledger, almost),
         "runner_up": spelled[1],
         "runner_up_id": rival,
         "runner_up_prob": float(before[rival].exp()),
@@ -98,10 +98,10 @@ def _almost(before: Float64[Tensor, "vocab"], kept: Bool[Tensor, "vocab"]) -> in
     return None if float(removed[token]) == -torch.inf else token
 
 
-def why_removed(ledger: Ledger, token: int) -> str:
+def why_removed(model: Model, ledger: Ledger, token: int) -> str:
     """Say which stage removed a token, and why."""
     record = _removed_by(ledger, token)
-    return f"{record.stage}: {record.why(token)}"
+    return f"{record.stage}: {record.why(token, spell=lambda one: model.tokenizer.texts([one])[0])}"
 
 
 def _removed_by(ledger: Ledger, token: int) -> StageRecord:

@@ -96,7 +96,7 @@ class Refusal:
     def _told(self, spell: Callable[[int], str], where: str) -> str:
         some = ", ".join(repr(spell(token)) for token in self.likeliest)
         count = int(self.place.allowed.sum())
-        rest = f" and {count - len(self.likeliest)} more" if count > len(self.likeliest) else ""
+        rest = f" and {count - len(self.likeliest):,} more" if count > len(self.likeliest) else ""
         allowed = f"it allows {some}{rest}" if some else "nothing that was left is allowed"
         return f"the {self.what} refuses {spell(self.token)!r}{where or ' here'}; {allowed}"
 

@@ -173,8 +173,13 @@ class StageRecord:
         """Whether the stage removed each token of the vocabulary."""
         return spread(self._effect.base, self._effect.base.alive & ~survivors(self._effect))
 
-    def why(self, token: int, row: int = 0) -> str:
+    def why(self, token: int, row: int = 0, spell: Callable[[int], str] | None = None) -> str:
         """Say in one sentence what this stage did to a token.
+
+        Args:
+            token: The token.
+            row: The row.
+            spell: Spells the tokens of the sentence; without it they are ids.
 
         Raises:
             ElimError: The token is not in the vocabulary.
@@ -187,20 +192,29 @@ class StageRecord:
             return f"already removed before {self.stage}"
         if bool(survivors(self._effect, (row, column))):
             told = self.details(row).get(token)
-            return f"kept by {self.stage}" + (f": {told}" if told else "")
+            said = told and (str(told) if spell is None else told.told(spell))
+            return f"kept by {self.stage}" + (f": {said}" if said else "")
         score = base.scores[row, column]
         rank = int(count_larger(base.scores[row : row + 1], score.view(1, 1))) + 1
-        return self._told(row, token, float(base.exact[row, column]), rank, float(score))
+        return self._told(row, token, float(base.exact[row, column]), rank, float(score), spell)
 
     def why_target(self, k: int, row: int = 0) -> str:
         """Say why this stage removed target ``k``."""
         token, prob, rank, logit = (facts[row][k] for facts in self._targets)
         return self._told(row, token, prob, rank, logit)
 
-    def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
+    def _told(
+        self,
+        row: int,
+        token: int,
+        prob: float,
+        rank: int,
+        logit: float,
+        spell: Callable[[int], str] | None = None,
+    ) -> str:
         """Return the stage's sentence about a token that it removed."""
         if (rule := self.rule(token, row)) is not None:
-            return str(rule)
+            return str(rule) if spell is None else rule.told(spell)
         top_prob, n_after, threshold = (facts[row] for facts in self._rows)
         return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
 

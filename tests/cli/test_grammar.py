@@ -128,7 +128,7 @@ def test_a_text_that_leaves_the_grammar_and_a_refused_target_are_told(width: int
     assert all(line.cell_len <= width for line in lines)
     told = " ".join(" ".join(line.plain for line in lines).split())
     assert "the text leaves it at its token 2, ' x': nothing is removed from there on" in told
-    assert "no token accepted, refused at 'y'; 1 token allowed there, such as 'n'" in told
+    assert "refused from the first token on; 1 token allowed there, such as 'n'" in told
     (listing,) = grammars(Made(), {"prompt_id": "p"})  # type: ignore[arg-type]
     assert listing.rows[0][2] == "any"
 

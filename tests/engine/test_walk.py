@@ -69,6 +69,12 @@ def test_drawn_follows_the_probabilities() -> None:
     assert int(drawn(probs, torch.tensor([1.0 - 2**-53], dtype=torch.float64))) == 4
 
 
+def test_the_reason_why_a_token_was_cut_spells_its_tokens(llama: Any) -> None:
+    best = walked(llama, "greedy", 1).table("walk").iloc[0]
+    (row,) = walked(llama, f"bad_words=[[{best.token_id}]],greedy", 1).table("walk").itertuples()
+    assert row.almost_id == best.token_id and row.almost_why == f"bad_words: bad word 0: {best.token!r}"
+
+
 def test_what_almost_survived_was_cut_and_says_by_what(llama: Any) -> None:
     run = walked(llama, "top_k=3,top_p=0.9", 8)
     rows = run.table("walk")

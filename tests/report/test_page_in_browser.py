@@ -462,6 +462,22 @@ def test_spelled_numbers_are_aligned_and_sorted_as_numbers(france):
         assert [one.get_attribute("textContent") for one in shown] == [rows[at][column - 1] for at in order]
 
 
+def test_bars_of_shares_fill_their_part_of_a_whole(whole):
+    whole.open("").draw_all()
+    tables = whole.driver.execute_script(
+        "return [...document.querySelectorAll('table.bars:not(.said):not(.stack)')]"
+        ".filter((one) => one.tHead.rows[0].cells[1].textContent === 'share')"
+        ".map((one) => [...one.tBodies[0].rows].map((row) => [parseFloat(row.cells[1].textContent),"
+        " parseFloat(row.querySelector('.fill').style.width), row.querySelector('.open') !== null]))"
+    )
+    assert tables
+    for rows in tables:
+        peak = max(value for value, _, _ in rows)
+        of = 100 if peak >= 25 else peak
+        for value, width, is_open in rows:
+            assert width == pytest.approx(100 * value / of, abs=0.6) and is_open == (peak < 25)
+
+
 def test_hostile_prompts_are_text(browser, folder):
     path = folder / "hostile.html"
     write_page(runs.hostile(), path)

@@ -11,7 +11,7 @@ from elimtool.report.trace.grammar import (
     at_the_end,
     grammar_sentences,
     step_cells,
-    target_sentence,
+    target_sentences,
     written_tokens,
 )
 
@@ -22,7 +22,7 @@ def grammars(tables: Tables, prompt: Row) -> list[Listing]:
         tables.rows(name, prompt["prompt_id"]) for name in ("walk_grammar", "grammar", "grammar_targets")
     )
     said = [*grammar_sentences(steps, at_the_end(places), SCREEN)]
-    said += [target_sentence(row, SCREEN) for row in at_the_end(targets)]
+    said += target_sentences(at_the_end(targets), SCREEN)
     if not said:
         return []
     tokens = written_tokens(tables, prompt)

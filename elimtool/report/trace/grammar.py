@@ -27,7 +27,7 @@ def grammar_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         tables.rows(name, prompt["prompt_id"]) for name in ("walk_grammar", "grammar", "grammar_targets")
     )
     said = [*grammar_sentences(steps, at_the_end(places), screen)]
-    said += [target_sentence(row, screen) for row in at_the_end(targets)]
+    said += target_sentences(at_the_end(targets), screen)
     if not said:
         return []
     lines = screen.titled(
@@ -93,15 +93,25 @@ def grammar_sentences(steps: Rows, places: Rows, screen: Screen) -> Iterator[str
         yield f"{_name(row, screen)}: {_removed(row, screen)}; {allowed}{stop}"
 
 
-def target_sentence(row: Row, screen: Screen) -> str:
+def target_sentences(rows: Rows, screen: Screen) -> list[str]:
+    """Say how far grammars accept targets, one sentence for all that are refused at their beginning."""
+    fates: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        key = screen.visible(row["chain"]), _accepted(row, screen)
+        fates.setdefault(key, []).append(screen.quoted(row["target"]))
+    return [f"{', '.join(names)} in the grammar of {chain}: {fate}" for (chain, fate), names in fates.items()]
+
+
+def _accepted(row: Row, screen: Screen) -> str:
     """Say how far a grammar accepts a target, and what it would have allowed instead."""
-    name = f"{screen.quoted(row['target'])} in the grammar of {screen.visible(row['chain'])}"
     if row["refused"] is None:
-        return f"{name}: accepted, {'a whole text' if row['complete'] else 'as the beginning of a text'}"
+        return f"accepted, {'a whole text' if row['complete'] else 'as the beginning of a text'}"
     some = ", ".join(map(screen.quoted, row["allowed"]))
     instead = f"{_counted(row['n_allowed'], 'token')} allowed there" + (f", such as {some}" if some else "")
-    begun = f"accepted up to {screen.quoted(row['valid_prefix'])}" if row["n_valid"] else "no token accepted"
-    return f"{name}: {begun}, refused at {screen.quoted(row['refused'])}; {instead}"
+    if not row["n_valid"]:
+        return f"refused from the first token on; {instead}"
+    begun, refused = screen.quoted(row["valid_prefix"]), screen.quoted(row["refused"])
+    return f"accepted up to {begun}, refused at {refused}; {instead}"
 
 
 def step_cells(row: Row, tokens: dict[int, str], screen: Screen) -> tuple[str, ...]:

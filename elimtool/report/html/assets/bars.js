@@ -2,7 +2,10 @@
 
 function drawBars(figure) {
   const size = (value) => (figure.log ? Math.log(Math.max(value, 1)) : Math.abs(value));
-  const most = Math.max(1e-12, ...figure.bars.map((bar) => size(bar.value)));
+  const peak = Math.max(1e-12, ...figure.bars.map((bar) => size(bar.value)));
+  // a track stands for the whole: shares fill their part of it, and small ones, drawn larger than that, have none
+  const shares = figure.value_title === "share", near = shares && peak >= 0.25;
+  const most = near ? Math.max(1, peak) : peak;
   const both = figure.bars.some((bar) => bar.value < 0);
   const said = figure.bars.some((bar) => bar.text);
   const head = make("tr", {}, [make("th", { scope: "col", text: figure.label_title }),
@@ -15,7 +18,7 @@ function drawBars(figure) {
     const zero = both && make("div", { class: "zero", style: { left: "50%" } });
     return make("tr", {}, [make("th", { scope: "row", title: bar.label }, [name]),
       make("td", { class: "number", text: spell(bar.value, figure.value_title) }),
-      make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [filled, zero])]),
+      make("td", {}, [make("div", { class: shares && !near ? "track open" : "track", "aria-hidden": "true" }, [filled, zero])]),
       said && make("td", { class: "said", text: bar.text })]);
   });
   return drawRows(figure, make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name }, [make("thead", {}, [head]), make("tbody", {}, rows)]));

@@ -122,7 +122,7 @@ class Session:
             ),
             against=other_rows(model, self.lens, needed, options.against, self.amateur),
         )
-        self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
+        self._decide = compiled is None and model.device.type == "cpu"  # elsewhere they serve samplers alone
         without = frozenset() if reference is not None else FITTED
         without |= frozenset() if model.has_experts else MIXED
         self.kept = selection.kept - without

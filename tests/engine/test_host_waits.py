@@ -67,7 +67,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Ran:
     ) -> tuple[Tables, dict[str, int]]:
         fitted = more.pop("fitted", False)
         lenses = {"lens": lens(family, layers) if fitted else "raw"}
-        session = Session(model(family, layers, there), TraceOptions(**lenses, **more))
+        compiled = more.pop("compiled", None)
+        session = Session(model(family, layers, there), TraceOptions(**lenses, **more), compiled=compiled)
         some = [
             Prompt(
                 text=TEXT[: 14 + number],
@@ -96,7 +97,7 @@ PASSES: dict[str, dict[str, Any]] = {
         "concepts": ("fr=France, Paris", "sp=Spain"),
         "attention_of": ("0.1", "1.0"),
     },
-    "all positions": {"position": "all", "fitted": True},
+    "all positions": {"position": "all", "fitted": True, "compiled": True},  # loops of the samplers alone
     "experts": {"family": "mixtral", "tables": tuple(sorted(MIXED))},
 }
 

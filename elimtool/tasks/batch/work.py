@@ -69,7 +69,8 @@ class Worker:
         say: Callable[[str], None] | None = None,
     ) -> None:
         # whatever the size of a slice, so that all slices of a run give the same numbers
-        compiled = model.device.type == "cpu" and kernels.usable(model.vocab)
+        # beside a GPU they serve the samplers, which run on the processor
+        compiled = kernels.usable(model.vocab)
         self.session = Session(model, trace, compiled=compiled)
         self.batch = batch
         self.measurer = Measurer(self.session, batch.targets, batch.foils, batch.batch_size, batch.chat)

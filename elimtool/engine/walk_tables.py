@@ -88,6 +88,7 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
         "runner_up_id": rival,
         "runner_up_prob": float(before[rival].exp()),
         "runner_up_cut": None if kept[rival] else _removed_by(step.ledger, rival).stage,
+        "runner_up_left": float(after[rival]),
     }
 
 

@@ -16,7 +16,8 @@ from elimtool import ElimError, Prompt, TraceOptions
 from elimtool.engine.walk import drawn, walk
 from elimtool.model.decode import Decoder
 from elimtool.model.loading import load_hugging_face
-from elimtool.samplers import resolve
+from elimtool.report.trace.walk import competitor
+from elimtool.samplers import STAGES, Chain, resolve
 
 TEXT = "The capital of France is"
 
@@ -73,6 +74,16 @@ def test_the_reason_why_a_token_was_cut_spells_its_tokens(llama: Any) -> None:
     best = walked(llama, "greedy", 1).table("walk").iloc[0]
     (row,) = walked(llama, f"bad_words=[[{best.token_id}]],greedy", 1).table("walk").itertuples()
     assert row.almost_id == best.token_id and row.almost_why == f"bad_words: bad word 0: {best.token!r}"
+
+
+def test_a_survivor_without_a_chance_is_told_apart_from_one_with_one(llama: Any) -> None:
+    budget = STAGES["thinking_budget"](tokens=0, opening=" is", closing="The")
+    forced = TraceOptions(samplers=(Chain("forced", stages=(budget,)),), generate=1)
+    (row,) = elimtool.trace(llama, TEXT, options=forced).arrow("walk").to_pylist()
+    assert (row["token"], row["runner_up_cut"], row["runner_up_left"], row["prob"]) == ("The", None, 0, 1)
+    (free,) = walked(llama, "temperature=0.7", 1).arrow("walk").to_pylist()
+    assert free["runner_up_cut"] is None and free["runner_up_left"] > 0
+    assert [competitor(one)[2] for one in (row, free)] == ["kept, p 0", "kept"]
 
 
 def test_what_almost_survived_was_cut_and_says_by_what(llama: Any) -> None:

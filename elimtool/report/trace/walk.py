@@ -106,7 +106,8 @@ def competitor(step: Row) -> tuple[str | None, float | None, str]:
     """The likeliest other token, its probability and its fate; of an older run, what was almost written."""
     if step.get("runner_up") is not None:
         cut = step["runner_up_cut"]
-        return step["runner_up"], step["runner_up_prob"], f"cut: {cut}" if cut else "kept"
+        kept = "kept, p 0" if step.get("runner_up_left") == 0 else "kept"
+        return step["runner_up"], step["runner_up_prob"], f"cut: {cut}" if cut else kept
     if step["almost"] is None:
         return None, None, ""
     return step["almost"], step["almost_prob"], f"cut: {str(step['almost_why']).partition(':')[0]}"

@@ -55,7 +55,12 @@ WALK = Table(
             "runner_up_cut",
             STRING,
             "Name of the stage that removed that token.",
-            null_when="it survived the chain, and could have been drawn",
+            null_when="it survived the chain",
+        ),
+        probability(
+            "runner_up_left",
+            "Probability of that token after the chain; 0 of one that survived where a stage has set another"
+            " far above it: it could not have been drawn.",
         ),
     ),
     of_prompt=True,

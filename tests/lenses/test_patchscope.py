@@ -80,7 +80,7 @@ def test_what_is_written_goes_on_under_the_patch(llama: Any, scope: Patchscope) 
 @pytest.fixture(scope="module")
 def run(llama: Any) -> Any:
     options = TraceOptions(patchscope=True, lens="raw", tables=("top_tokens",), position="0,-1")
-    return elimtool.trace(llama, [TEXT, "A token of"], targets=("e",), options=options)
+    return elimtool.trace(llama, TEXT, targets=("e",), options=options)
 
 
 def test_a_trace_has_a_row_for_each_layer_and_token(llama: Any, run: Any, scope: Patchscope) -> None:

@@ -160,7 +160,9 @@ class Weights:
         prompt_here, probe_here = rows.here
         for one, count in Counter(prompt_here.tolist()).items():
             some = probe_here[start : start + count]  # ascending and without gaps: probes of one prompt
-            found = self.rows.of(one, slice(int(some[0]), int(some[-1]) + 1)).transpose(0, 1)
+            found = self.rows.of(slice(one, one + 1), slice(int(some[0]), int(some[-1]) + 1))[0].transpose(
+                0, 1
+            )
             chosen = keys[start : start + count, None].expand(-1, found.shape[1], -1)
             parts.append(found.gather(-1, chosen))
             start += count

@@ -11,8 +11,9 @@ Source: the terms of ALTI-Logit (Ferrando et al. 2023, arXiv 2305.12535), split 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -259,18 +260,33 @@ class Sources:
             return one.held[prompt, :, probe]
         assert one.rows is not None
         parts = []
-        prompt_here, probe_here = rows.here
-        for index in np.unique(prompt_here).tolist():
-            mine = probe_here[prompt_here == index]  # ascending and without gaps: probes of one prompt
-            probes, prompts = slice(int(mine[0]), int(mine[-1]) + 1), slice(index, index + 1)
-            weights = one.rows.of(index, probes)[None]
-            visible = one.visible[prompts, probes]
-            parts.append(
-                self._summed(weights, one.carried.values[prompts], visible, prompts, probes)[0].transpose(
-                    0, 1
-                )
-            )
+        each = 2 * self.parts.members.shape[1] * one.carried.heads.inputs.shape[-1]
+        for prompts, probes in blocks(rows, roomy(HELD_NUMBERS, one.visible.device) // each):
+            weights, visible = one.rows.of(prompts, probes), one.visible[prompts, probes]
+            found = self._summed(weights, one.carried.values[prompts], visible, prompts, probes)
+            parts.append(found.transpose(1, 2).flatten(0, 1))
         return torch.cat(parts)
+
+
+def blocks(rows: Rows, most: int) -> Iterator[tuple[slice, slice]]:
+    """Divide rows into blocks, in their order: prompts one after the other, and probes that each of them has.
+
+    Args:
+        rows: Probes of a prompt ascending and without gaps, prompts ascending.
+        most: Rows in a block at most, unless one prompt has more.
+    """
+    prompts, probes = rows.here
+    starts = [0, *(np.flatnonzero(np.diff(prompts)) + 1).tolist(), len(prompts)]
+    block, own = list[int](), slice(0, 0)
+    for start, end in pairwise(starts):
+        prompt, mine = int(prompts[start]), slice(int(probes[start]), int(probes[end - 1]) + 1)
+        long = (len(block) + 1) * (end - start) > most
+        if block and (mine != own or prompt != block[-1] + 1 or long):
+            yield slice(block[0], block[-1] + 1), own
+            block = []
+        block.append(prompt)
+        own = mine
+    yield slice(block[0], block[-1] + 1), own
 
 
 def _held(

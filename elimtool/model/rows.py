@@ -80,9 +80,9 @@ class AttentionRows:
         """Form all rows."""
         return self.form(slice(0, self.probes), EVERY, EVERY)
 
-    def of(self, prompt: int, probes: slice) -> Float[Tensor, "heads some keys"]:
-        """Form the weights of some probes of one prompt."""
-        return self.form(probes, slice(prompt, prompt + 1), EVERY).weights[0]
+    def of(self, prompts: slice, probes: slice) -> Float[Tensor, "prompts heads some keys"]:
+        """Form the weights of some probes of some prompts."""
+        return self.form(probes, prompts, EVERY).weights
 
     def parts(self) -> Iterator[tuple[slice, Formed]]:
         """Yield slices of as many probes as may be held, with their rows, without later keys."""

@@ -307,8 +307,8 @@ class FormedAttention(Protocol):
     def whole(self) -> Formed:
         """Form all rows: [batch, heads, probes, keys]."""
 
-    def of(self, prompt: int, probes: slice) -> Tensor:
-        """Form the weights of some probes of one prompt: [heads, some, keys]."""
+    def of(self, prompts: slice, probes: slice) -> Tensor:
+        """Form the weights of some probes of some prompts: [prompts, heads, some, keys]."""
 
 
 @dataclass(frozen=True, slots=True)

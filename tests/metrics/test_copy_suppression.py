@@ -105,7 +105,7 @@ class Asked:
 
     def __init__(self, rows: AttentionRows) -> None:
         self.rows = rows
-        self.seen: list[tuple[int, slice]] = []
+        self.seen: list[tuple[slice, slice]] = []
 
     def parts(self) -> Any:
         raise AssertionError("all rows are formed")
@@ -113,9 +113,9 @@ class Asked:
     def whole(self) -> Any:
         raise AssertionError("all rows are formed")
 
-    def of(self, prompt: int, probes: slice) -> torch.Tensor:
-        self.seen.append((prompt, probes))
-        return self.rows.of(prompt, probes)
+    def of(self, prompts: slice, probes: slice) -> torch.Tensor:
+        self.seen.append((prompts, probes))
+        return self.rows.of(prompts, probes)
 
 
 def test_of_many_weights_only_the_rows_asked_for_are_formed(llama: Any) -> None:
@@ -130,5 +130,5 @@ def test_of_many_weights_only_the_rows_asked_for_are_formed(llama: Any) -> None:
         formed = Weights.of(replace(view, rows=asked), view.attention.numel() - 1)
         found = formed.at(rows, keys)
         torch.testing.assert_close(found, held.at(rows, keys), atol=1e-7, rtol=0)
-        assert {one for one, _ in asked.seen} == set(rows.here[0].tolist())
+        assert [one for one, _ in asked.seen] == [slice(row, row + 1) for row in set(rows.here[0].tolist())]
         assert sum(some.stop - some.start for _, some in asked.seen) == 7

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import elimtool
@@ -20,7 +20,7 @@ from elimtool.metrics import sources
 from elimtool.metrics.source_tables import reduced
 from elimtool.metrics.span_parts import DistanceBins, SpanParts
 from elimtool.model.loading import load_hugging_face
-from elimtool.model.view import Batch
+from elimtool.model.view import Batch, Rows
 from elimtool.prompts.prompt import SpanRequest
 from tests.metrics.views import encoded
 
@@ -191,6 +191,20 @@ def together(model: Any, position: str = "last") -> pd.DataFrame:
         HEADS, position=position, batch_size=2, tables=("source_spans", "sources", "components")
     )
     return elimtool.trace(model, prompts, options=options).table("source_spans")
+
+
+@given(st.data(), st.integers(0, 12))
+def test_blocks_of_rows_are_the_rows_in_their_order(data: st.DataObject, most: int) -> None:
+    rows = []
+    for prompt in range(data.draw(st.integers(1, 8))):
+        start, length = data.draw(st.tuples(st.integers(0, 1), st.integers(0, 3)))
+        rows += [(prompt, probe) for probe in range(start, start + length)]
+    assume(rows)
+    prompt, probe = np.array(rows).T
+    found = list(sources.blocks(Rows.of(prompt, probe, torch.device("cpu")), most))
+    asked = [[(i, j) for i in range(*a.indices(9)) for j in range(*b.indices(9))] for a, b in found]
+    assert [row for some in asked for row in some] == rows
+    assert all(len(some) <= most or a.stop - a.start == 1 for some, (a, _) in zip(asked, found, strict=True))
 
 
 def test_batched_equals_single_and_computed_again_equals_held(

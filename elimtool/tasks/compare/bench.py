@@ -30,7 +30,7 @@ from elimtool.tasks.compare.associations import association_rows
 from elimtool.tasks.compare.controls import Control, controls_of
 from elimtool.tasks.compare.divergence import Reading, ends, read
 from elimtool.tasks.compare.pair import Measured, Seen, aligned, measure_pair
-from elimtool.tasks.compare.sides import TracedSide
+from elimtool.tasks.compare.sides import TracedSide, side_by_side
 from elimtool.tasks.compare.spans import absent, encoded, matched, split_requests, with_injected
 from elimtool.tasks.compare.templates import rewritten
 
@@ -139,20 +139,22 @@ class Bench:
         found = ends(self.model, *both)
         readings = tuple(read(self.model, self.session.lens, residual) for residual in found.residuals)
         a, b = self._following(both, (readings[0], readings[1]))
+        measured = side_by_side(self.session, a, b)
         traced = [
-            side.add(prompt, one) for side, prompt, one in zip(self.sides, prompts, (a, b), strict=True)
+            side.add(prompt, one, tables)
+            for side, prompt, one, tables in zip(self.sides, prompts, (a, b), measured, strict=True)
         ]
         made = controls_of(self.model, a, b, aligned(a, b), self.controls.count, self.options.seed)
         controls = [*self._paraphrases(prompts[0], pair_id), *made]
         seen = Seen(pair_id, a, b, found, (readings[0], readings[1]), controls)
-        measured = measure_pair(
+        more = measure_pair(
             self.model, self.session.lens, self.session.settings, seen, (traced[0], traced[1])
         )
         if self.controls.continuation:
             for name, one in (("a", a), ("b", b)):
-                measured.pairs[0][f"continuation_{name}"] = self._continued(one)
-        measured.tables["association_contrast"] = association_rows(self.session, seen)
-        self.measured.append(measured)
+                more.pairs[0][f"continuation_{name}"] = self._continued(one)
+        more.tables["association_contrast"] = association_rows(self.session, seen)
+        self.measured.append(more)
 
     def _paraphrases(self, a: Prompt, pair_id: str) -> list[Control]:
         """Encode the user's other wordings, with the spans of the first prompt that occur in them."""

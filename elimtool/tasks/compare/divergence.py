@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.engine.buckets import buckets
+from elimtool.engine.buckets import passes_of
 from elimtool.engine.forward import run_batch
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics.metric import Metric, Settings
@@ -166,7 +166,7 @@ def last_residuals(
     found: dict[int, Tensor] = {}
     tables: list[Any] = []
     settings = Settings(tables=frozenset({"attention_heads"} if heads else ()))
-    for group in buckets([len(one.token_ids) for one in encoded], max(len(encoded), 1)):
+    for group in passes_of(model, [one.token_ids for one in encoded], max(len(encoded), 1)):
         seen = LastResiduals([-1] * len(group))
         some = [encoded[index] for index in group]
         filled = run_batch(model, some, settings, RawLens(), extra=[seen.watch])

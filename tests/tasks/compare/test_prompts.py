@@ -76,6 +76,35 @@ def test_chains_that_combine_outputs_flip_what_one_prompt_alone_keeps(
         assert set(rows[f"token_id_{'ab'[side == 'a']}"]) == found
 
 
+def test_prompts_that_begin_alike_have_the_numbers_of_prompts_measured_apart(llama_directory: Path) -> None:
+    llama = elimtool.load_model(str(llama_directory))  # hooks that others left would keep it from sharing
+    pairs = [*zip(*(PAIRS[0], PAIRS[4]), strict=True)]
+    a, b = ([Prompt(text=text, id=str(at)) for at, text in enumerate(texts)] for texts in pairs)
+    options = TraceOptions(lens="raw", samplers=("hf", "top_k=5"), heads=True)
+    assert all(
+        llama.saved([llama.encode(one).token_ids for one in two]) >= 4 for two in zip(a, b, strict=True)
+    )
+
+    def found() -> Comparison:
+        return compare(llama, a, b, Controls(count=3), targets=(" of", " is"), options=options)
+
+    together = found()
+    with llama.whole():
+        apart = found()
+    assert together.tables.keys() == apart.tables.keys()
+    for name in together.tables:
+        pd.testing.assert_frame_equal(
+            together.table(name), apart.table(name), rtol=1e-3, atol=2e-5, obj=name, check_exact=False
+        )
+    traced = [elimtool.trace(llama, replace(one, targets=(" is",)), options=options) for one in (a[0], b[0])]
+    row = (
+        together.table("lens_differences").query("pair_id == '0' and layer == 3 and target == ' is'").iloc[0]
+    )
+    for side, run in zip("ab", traced, strict=True):
+        own = run.table("lens").query("layer == 3 and target == ' is'").iloc[0]
+        assert row[f"logprob_{side}"] == pytest.approx(own["logprob"], abs=1e-4)
+
+
 def assert_exchanged(name: str, there: pd.DataFrame, back: pd.DataFrame) -> None:
     ends = {"_a": "_b", "_b": "_a"}
     back = back.rename(columns={one: one[:-2] + ends[one[-2:]] for one in back if one[-2:] in ends})

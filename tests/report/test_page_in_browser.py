@@ -462,6 +462,16 @@ def test_spelled_numbers_are_aligned_and_sorted_as_numbers(france):
         assert [one.get_attribute("textContent") for one in shown] == [rows[at][column - 1] for at in order]
 
 
+def test_a_token_of_a_table_is_not_broken_behind_its_space(france):
+    france.open()
+    words = ["' particular'", "before the chain", "'a text of several words, quoted'"]
+    drawn = (
+        "const table = plainTable({ columns: ['said'], rows: arguments[0].map((one) => [one]) });"
+        "return [...table.querySelectorAll('tbody td')].map((one) => one.className)"
+    )
+    assert france.run(drawn, words) == ["short", "", ""]
+
+
 def test_bars_of_shares_fill_their_part_of_a_whole(whole):
     whole.open("").draw_all()
     tables = whole.driver.execute_script(

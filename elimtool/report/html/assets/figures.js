@@ -41,7 +41,8 @@ function makeNumbers(figure, table) {
   return details;
 }
 
-const room = (text) => text.length <= 12 ? "short" : text.length > 40 ? "sentence" : "";
+const TOKEN = /^'[^']{1,22}'$/; // a token in quotes is not broken behind the space that it begins with
+const room = (text) => text.length <= 12 || TOKEN.test(text) ? "short" : text.length > 40 ? "sentence" : "";
 
 const NUMERAL = /^[+-]?(\d[\d,]*)?\.?\d+(e[+-]?\d+)?$/;
 const numeral = (value) => typeof value === "string" && NUMERAL.test(value) ? Number(value.replaceAll(",", "")) : value;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -22,6 +24,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # the same examples on every run and machine, however slow it is
 settings.register_profile("elimtool", deadline=None, derandomize=True)
 settings.load_profile("elimtool")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin every test and the fixtures that it makes with the same random numbers, whatever ran before."""
+    del item
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -113,6 +113,13 @@ def test_a_pass_waits_as_often_whatever_prompts_layers_and_stages(ran: Ran, opti
     _near(there, here)
 
 
+def test_a_default_pass_of_many_prompts_and_layers_waits_no_more_than_one_of_few(ran: Ran) -> None:
+    _, few = ran(4, 4, samplers=ONE_STAGE)
+    _, many = ran(30, 32, samplers=CHAINS)
+    assert few == many
+    assert 0 < sum(few.values()) <= MOST, few
+
+
 def test_passes_under_interventions_of_combined_rows_and_of_rollout_wait_as_often(ran: Ran) -> None:
     options: dict[str, Any] = {
         "tables": ("survival", "lens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -58,9 +59,9 @@ class Budget(Stage):
         start, end, forced = (tuple(encode(text)) for text in texts)
         return replace(self, ids=(start, end, forced), pieces=vocabulary.pieces)
 
+    @abstractmethod
     def required(self, text: Ids) -> int | None:
         """Return the token that must follow a text; ``None`` for any."""
-        raise NotImplementedError
 
     def wanted(self, c: Candidates, context: Context) -> list[int | None]:
         """Return what must follow each text.

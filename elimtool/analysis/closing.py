@@ -118,7 +118,9 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     if any(fate.stage for fate in fates):
         lost.append("was cut by " + listed(_cuts(fates)))
     alone = [fate.chain for fate in fates if fate.survived and fate.left == 1]
-    among = [fate.chain for fate in fates if fate.survived and fate.left != 1]
+    among = [fate.chain for fate in fates if fate.drawable and fate.left != 1]
+    if idle := [fate.chain for fate in fates if fate.survived and not fate.drawable]:
+        lost.append(f"was left with no chance to be drawn (p 0) by {listed(idle)}")
     kept = ["is the only token left by " + listed(alone)] if alone else []
     kept += ["survived " + listed(among)] if among else []
     return ", but ".join(listed(words) for words in (lost, kept) if words)

@@ -41,7 +41,7 @@ class ChainFate:
         cut: The row of ``sampling_targets`` of the stage that cut the target: its margin, unit and reason.
         after: The last stage before it that changed the target's probability by over 1 %; empty if none did.
         first: The most probable token that the cutting stage left; empty if unknown.
-        prob: Probability of the target after the chain, 0 .. 1.
+        prob: Probability of the target after the chain, 0 .. 1; None if unknown.
     """
 
     chain: str
@@ -52,12 +52,17 @@ class ChainFate:
     cut: Row | None = None
     after: str = ""
     first: str = ""
-    prob: float = 0.0
+    prob: float | None = None
 
     @property
     def survived(self) -> bool:
-        """Whether the target can be drawn."""
+        """Whether no stage removed the target for good."""
         return not self.stage and not self.dead
+
+    @property
+    def drawable(self) -> bool:
+        """Whether it survived and can be drawn: a stage that lifts one token far up leaves others at 0."""
+        return self.survived and self.prob != 0
 
 
 def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate:
@@ -76,7 +81,7 @@ def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate
     # of a target that came back, the last stage that removed it counts
     cut = None if in_order[-1]["alive_after"] else next(filter(removes, reversed(in_order)), None)
     if cut is None:
-        return ChainFate(chain, left=left, prob=in_order[-1].get("prob_after") or 0.0)
+        return ChainFate(chain, left=left, prob=in_order[-1].get("prob_after"))
     stage = known.get(cut["stage_index"])
     params = json.loads(stage["params"]) if stage else {}
     needs = bound(kind_of(cut), params, cut["rank_before"], cut["margin"])

@@ -32,16 +32,24 @@ def verdict_sentence(name: str, verdict: Row, fates: Sequence[ChainFate], leader
 def _survived(name: str, _: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     first = f"{name} survived: it is the model's first choice"
     cut = cuts_in_words(fates, leader)
-    if cut:
-        return f"{first}, though {cut}."
+    against = [part for part in (cut, _without_chance(fates)) if part]
+    if against:
+        return f"{first}, though {listed(against)}."
     if not fates:
         return f"{first}."
     return f"{first} and {'every sampler' if len(fates) > 1 else fates[0].chain} keeps it."
 
 
+def _without_chance(fates: Sequence[ChainFate]) -> str:
+    """Name the chains that remove a target by no stage and leave it at probability 0; empty for none."""
+    idle = [fate.chain for fate in fates if fate.survived and not fate.drawable]
+    does = "leave" if len(idle) > 1 else "leaves"
+    return f"{listed(idle)} {does} it no chance to be drawn (p 0)" if idle else ""
+
+
 def _sampler_eliminated(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     stands = f"the model has it at rank {row['final_rank']:,} (p = {spell_prob(row['final_prob'])})"
-    kept = [fate.chain for fate in fates if fate.survived]
+    kept = [fate.chain for fate in fates if fate.drawable]
     still = f"; {listed(kept)} keep{'' if len(kept) > 1 else 's'} it" if kept else ""
     cut = cuts_in_words(fates, leader) or f"{row['cut_stage']} of {row['cut_chain']} cuts it"
     return f"{name} was eliminated by a sampler: {stands}, but {cut}{still}."
@@ -62,10 +70,11 @@ def _outranked(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader |
 
 def _left(fates: Sequence[ChainFate]) -> str:
     """Say whether an outranked target can be drawn all the same; empty where no chain ran."""
-    kept = next((fate for fate in fates if fate.survived), None)
+    kept = next((fate for fate in fates if fate.drawable), None)
     if kept is None:
-        return "no chain keeps it" if fates else ""
-    return f"it can still be drawn (p {spell_prob(kept.prob)} with {kept.chain})"
+        return _without_chance(fates) or ("no chain keeps it" if fates else "")
+    at = "" if kept.prob is None else f"p {spell_prob(kept.prob)} "
+    return f"it can still be drawn ({at}with {kept.chain})"
 
 
 def _late_eliminated(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:

@@ -227,6 +227,17 @@ def test_a_run_of_an_earlier_version_is_told_without_its_null() -> None:
     assert "not tested against chance" in in_words(LOST | NAMELESS)
 
 
+def test_a_survivor_at_probability_0_is_not_said_to_be_kept() -> None:
+    row = LOST | {"outcome": "survived", "final_rank": 1, "final_prob": 0.6}
+    idle, other = ChainFate("vllm", left=300, prob=0.0), ChainFate("hf", left=4, prob=0.5)
+    told = verdict_sentence("' d'", row, [idle], None)
+    assert told.endswith("first choice, though vllm leaves it no chance to be drawn (p 0).")
+    assert verdict_sentence("' d'", row, [other], None).endswith("first choice and hf keeps it.")
+    ranked = row | {"outcome": "outranked", "final_rank": 2}
+    assert "drawn (p 0.5 with hf)" in verdict_sentence("' d'", ranked, [idle, other], None)
+    assert "vllm leaves it no chance to be drawn" in verdict_sentence("' d'", ranked, [idle], None)
+
+
 @pytest.mark.parametrize("said", ["sampler_eliminated", "outranked", "late_eliminated", "never_surfaced"])
 @pytest.mark.parametrize("p", [None, 0.01, 0.6])
 def test_what_a_chain_removed_is_told_with_every_outcome(said: str, p: float | None) -> None:

@@ -117,7 +117,8 @@ def test_an_edit_is_marked_and_controls_stand_behind_their_pair(compared):
     assert [mark.text.strip() for mark in compared.all(".prompt-text mark")] == ["so"]
     last = compared.all("#content > section")[-1]
     assert last.get_attribute("id") == "controls"
-    last.find_element("css selector", "summary").click()
+    summary = last.find_element("css selector", "summary")
+    compared.press(summary, "return document.querySelector('#controls a')?.checkVisibility()")
     last.find_element("css selector", "a").click()
     compared.wait("return document.querySelector('h2').textContent.startsWith('random control')")
     compared.one("section a").click()
@@ -258,7 +259,8 @@ def test_a_hovered_layer_tells_ranks_and_events(france):
     )
     events = france.all(f"{RANKS} [data-event=entry]")
     assert len(events) == verdict["entry_layer"].notna().sum() > 0
-    france.one(f"{SECTION} summary").click()
+    # a table is made when its list has opened, which the page is told later than it opens
+    france.press(france.one(f"{SECTION} summary"), f'return document.querySelector("{SECTION} tbody td")')
     shown = [cell.text for cell in france.all(f"{SECTION} tbody tr:nth-child(16) td")]
     assert shown[:3] == ["14", f"{ranks[' Paris']:,}", f"{ranks[' London']:,}"]
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from elimtool.analysis.risk.answers import clusters, says
 from elimtool.analysis.risk.scores import (
@@ -24,6 +27,7 @@ from elimtool.engine.walk import Step, walk
 from elimtool.files.rows import Row
 from elimtool.model.decode import end_ids
 from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.numerics.transfer import array, arrays
 
 if TYPE_CHECKING:
     from elimtool.model.entailment import Entailment
@@ -59,7 +63,8 @@ def risk_row(
     """
     ends = end_ids(model)
     written = [step.token for step in steps if step.token not in ends]
-    logprobs = [float(step.logits.log_softmax(-1)[0, step.token]) for step in steps[: len(written)]]
+    own_steps = [step.logits.log_softmax(-1)[0, step.token] for step in steps[: len(written)]]
+    logprobs = array(torch.stack(own_steps)).astype(float) if own_steps else np.zeros(0)
     seeds = range(seed + 1, seed + 1 + samples)
     walks = [walk(model, one, chain, len(steps), each, against=against) for each in seeds]
     others = [[step.token for step in steps if step.token not in ends] for steps in walks]
@@ -111,26 +116,43 @@ def _attention_scores(
     start, context = len(one.token_ids), cue_start(one)
     positions = tuple(range(start - 1, start + len(written)))
     whole = replace(one, token_ids=(*one.token_ids, *written), positions=positions)
-    heads: list[Values] = []
-    previous: list[Values] = []
+    looked: list[Tensor] = []
+    previous: list[Tensor] = []
     middle = range(model.n_layers // 3, ceil(2 * model.n_layers / 3))
 
     def observe(view: LayerView) -> None:
         weights = view.all_attention()
         if weights is None:
             return
-        rows = weights[0].double().cpu().numpy()  # [heads, queries, keys]
-        found = lookback(rows[:, :-1], start - 1, context)
-        if found is not None:
-            heads.append(found)
+        rows = weights[0].double()  # [heads, queries, keys]
+        if context:
+            looked.append(_looked(rows[:, :-1], start - 1, context).to(model.device))
         if view.layer in middle:
-            before = [rows[:, place + 1, start + place - 1] for place in range(1, len(written))]
-            previous.append(np.stack(before, 1) if before else np.zeros((len(rows), 0)))
+            places = torch.arange(1, len(written), device=rows.device)
+            previous.append(rows[:, places + 1, start - 1 + places].to(model.device))
 
     model.stream(Batch.of([whole], model.device), ("attention",), observe)
     alpha = ALPHA_CHAT if one.prompt.messages else ALPHA
-    told = float(np.concatenate(heads).mean()) if heads else None
-    return told, rauq(probs, previous, alpha)
+    stacks = {name: torch.stack(some) for name, some in (("looked", looked), ("previous", previous)) if some}
+    kept = arrays(stacks)  # of all layers in one transfer
+    told = float(lookback(*kept["looked"].swapaxes(0, 1)).mean()) if looked else None
+    return told, rauq(probs, list(kept.get("previous", ())), alpha)
+
+
+def _looked(
+    weights: Float64[Tensor, "heads written keys"], first: int, context: int
+) -> Float64[Tensor, "2 heads written"]:
+    """Average what each position gives to a token of the first ``context``, and to one of those since.
+
+    Args:
+        weights: Attention of the positions that predict the written tokens.
+        first: Index of the first of these positions.
+        context: Number of tokens, 1 or more, at most ``first``.
+    """
+    keys = torch.arange(context, weights.shape[-1], device=weights.device)
+    ends = first + 1 + torch.arange(weights.shape[1], device=weights.device)
+    since = weights[..., context:].mul(keys < ends[:, None]).sum(-1) / (ends - context)
+    return torch.stack([weights[..., :context].mean(-1), since])
 
 
 def _last_states(model: Model, one: Encoded, others: Sequence[Sequence[int]]) -> Values:
@@ -139,11 +161,11 @@ def _last_states(model: Model, one: Encoded, others: Sequence[Sequence[int]]) ->
     for tokens in others:
         ids = (*one.token_ids, *tokens)
         whole.append(replace(one, token_ids=ids, positions=(len(ids) - 1,)))
-    kept: list[Values] = []
+    kept: list[Tensor] = []
 
     def observe(view: LayerView) -> None:
         if view.layer == model.n_layers // 2:
-            kept.append(view.residual[:, 0].double().cpu().numpy())
+            kept.append(view.residual[:, 0])
 
     model.stream(Batch.of(whole, model.device), (), observe)
-    return kept[0]
+    return array(kept[0]).astype(float)

@@ -3,7 +3,7 @@
 A pass waits as often whatever its prompts, layers and stages. What takes passes of its own for every prompt
 (a text that is written, targets followed through a chain, other endings) waits a fixed number of times in
 each of them. Text that is written token by token waits once a token: the sampler that draws the next one is
-on the host. Left out is ``risk``, which reads every layer's rows of attention there.
+on the host.
 """
 
 from __future__ import annotations
@@ -149,13 +149,15 @@ def test_passes_of_single_prompts_wait_as_often_whatever_layers_and_stages(ran: 
 
 
 def test_what_is_written_token_by_token_waits_once_a_token(ran: Ran) -> None:
-    options: dict[str, Any] = {"tables": ("walk",), "watch": ("eos",), "samples": 2, "beams": 2}
+    options: dict[str, Any] = {
+        "tables": ("walk",), "watch": ("eos",), "samples": 2, "beams": 2, "risk": True
+    }  # fmt: skip
     two, four, deep = (
         sum(ran(layers, 1, generate=length, samplers=chains, **options)[1].values())
         for layers, length, chains in ((2, 2, CHAINS[:1]), (2, 4, CHAINS[:1]), (3, 2, CHAINS))
     )
     assert two == deep
-    texts = 4  # the walk, beams side by side, and two samples that go on
+    texts = 6  # the walk, beams side by side, two samples that go on, and two that are scored
     assert 0 < four - two <= 2 * texts
 
 

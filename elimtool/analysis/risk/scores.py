@@ -16,7 +16,7 @@ REGULAR = 0.001
 """What is added to the diagonal of a covariance of samples."""
 
 
-def lookback(weights: Values, first: int, context: int) -> Values | None:
+def lookback(prompt: Values, written: Values) -> Values:
     """Compute how much each head looks back at the prompt while it writes, of all that it looks at.
 
     The mean weight of a prompt's token over that and the mean weight of a written token, averaged over
@@ -24,22 +24,15 @@ def lookback(weights: Values, first: int, context: int) -> Values | None:
     the paper trains a classifier on the values of all heads.
 
     Args:
-        weights: [heads, written, keys] attention of the position that predicts each written token.
-        first: Index of the first of these positions.
-        context: Number of tokens that count as prompt: those before what cues the answer.
+        prompt: [..., heads, tokens] mean attention that the position which predicts each written token, at
+            least one, gives to a token of the prompt: to those before what cues the answer.
+        written: The same to one of the tokens since then.
 
     Returns:
-        [heads] in 0 .. 1; ``None`` where there is no token of either kind.
+        [..., heads] in 0 .. 1.
     """
-    if not context or not weights.shape[1]:
-        return None
-    found = []
-    for step in range(weights.shape[1]):
-        row = weights[:, step, : first + step + 1]
-        before, after = row[:, :context].mean(1), row[:, context:].mean(1)
-        found.append(before / np.maximum(before + after, np.finfo(float).tiny))
-    mean: Values = np.mean(found, axis=0)
-    return mean
+    found: Values = (prompt / np.maximum(prompt + written, np.finfo(float).tiny)).mean(-1)
+    return found
 
 
 def rauq(probs: Values, previous: Sequence[Values], alpha: float) -> float | None:

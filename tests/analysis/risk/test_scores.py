@@ -33,13 +33,10 @@ def test_what_says_the_same_is_one_cluster() -> None:
 
 
 def test_lookback_by_hand() -> None:
-    # one head, two written tokens, three prompt tokens of which the last cues the answer
-    weights = np.array([[[0.2, 0.4, 0.4, 0.0], [0.1, 0.1, 0.5, 0.3]]])
-    found = lookback(weights, first=2, context=2)
-    one = 0.3 / (0.3 + 0.4)
-    two = 0.1 / (0.1 + 0.4)
-    assert found == pytest.approx([(one + two) / 2])
-    assert lookback(weights, 2, 0) is None and lookback(weights[:, :0], 2, 2) is None
+    # two heads, two written tokens
+    prompt, written = np.array([[0.15, 0.1], [0.0, 0.2]]), np.array([[0.2, 0.3], [0.0, 0.0]])
+    found = lookback(prompt, written)
+    assert found == pytest.approx([(0.15 / 0.35 + 0.1 / 0.4) / 2, (0 + 1) / 2])
 
 
 def test_rauq_by_hand() -> None:

@@ -222,7 +222,9 @@ def page() -> str:
         "## Chains of the presets",
         "\n".join(chains()),
         "A chain can also be written out in the order to be applied, `top_k=40,top_p=0.95,temperature=0.8` "
-        "(a stage that is there a second time gets a name of its own: `first.stage=top_k,first=3000`); "
+        "(a stage that is there a second time gets a name of its own: `first.stage=top_k,first=3000`, and "
+        "a text with spaces at its ends, commas or brackets stands in quotes: "
+        '`thinking_budget.message=" So, the answer:"`); '
         "taken from a preset with other parameters, `llama.cpp:temperature=0,top_k=10`; or read from a YAML "
         "file like those in `configs/samplers`.",
         "Where a model is measured, a preset has the settings that the model ships with laid over it, as its "

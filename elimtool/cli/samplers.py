@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,20 +109,27 @@ def _explain_stage(output: Output, stage: ExplainedStage) -> None:
     if stage.before:
         _explain_idle(output, stage.before)
     kind = "" if stage.kind == stage.name else f", {stage.kind}"
-    off = ", ".join(f"{name} = {value}" for name, value in stage.off.items()) or "leave it out"
+    off = ", ".join(f"{name} = {_value(value)}" for name, value in stage.off.items()) or "leave it out"
     if not stage.on:
         output.folded(f"{stage.place:2} {stage.name}{kind}: ", f"off ({stage.role}; off at {off})")
         return
     output.folded(f"{stage.place:2} {stage.name}{kind}: ", f"ON, {stage.role}. {stage.does}")
     told = [
-        f"{name} = {str(value).lower() if isinstance(value, bool) else value}"
-        + (f" (from {stage.origins[name]})" if name in stage.origins else "")
+        f"{name} = {_value(value)}" + (f" (from {stage.origins[name]})" if name in stage.origins else "")
         for name, value in stage.values.items()
     ]
     if told:
         output.folded("   values: ", ", ".join(told))
     output.folded("   off at: ", off)
     output.folded("   sources: ", "; ".join(stage.sources))
+
+
+def _value(value: Any) -> str:
+    """Spell a value; a text with spaces at its ends as it is written in a chain, in quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return text if text == text.strip() else json.dumps(text, ensure_ascii=False)
 
 
 def _explain_idle(output: Output, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from elimtool.samplers.stages import STAGES
 
 
 def assignments(text: str, whole: str) -> dict[str, Any]:
-    """Read ``name=value,...``; commas inside brackets belong to the value."""
+    """Read ``name=value,...``; commas inside brackets and quotes belong to the value."""
     found: dict[str, Any] = {}
     for part in map(str.strip, split(text)):
         if part in STAGES and not STAGES[part].main and part not in found:
@@ -26,15 +27,19 @@ def assignments(text: str, whole: str) -> dict[str, Any]:
     return found
 
 
+_PIECES = re.compile(r"""(?<=[=\[{(,:])\s*(?:"(?:\\.|[^"\\])*"|'(?:''|[^'])*')|.""", re.DOTALL)
+"""Quoted texts where a value begins (within a word a quote is an apostrophe), else single letters."""
+
+
 def split(text: str) -> list[str]:
-    """Split at commas outside brackets."""
+    """Split at commas outside brackets and quotes."""
     parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in "]})")
-        if letter == "," and depth == 0:
+    for piece in _PIECES.findall(text):
+        depth += (piece in ("[", "{", "(")) - (piece in ("]", "}", ")"))
+        if piece == "," and depth == 0:
             parts.append("")
         else:
-            parts[-1] += letter
+            parts[-1] += piece
     return parts
 
 

@@ -119,6 +119,21 @@ def test_inline_keeps_the_order_written() -> None:
     assert resolve("logit_bias={5: 1.5, 7: -.inf}").stages[0].bias == ((5, 1.5), (7, float("-inf")))
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('" Enough, [stop."', " Enough, [stop."),
+        (r'"a \" b,c"', 'a " b,c'),
+        ("' it''s, so'", " it's, so"),
+        ("it's so", "it's so"),
+    ],
+)
+def test_quotes_keep_spaces_commas_and_brackets_of_a_text(written: str, read: str) -> None:
+    chain = resolve(f"vllm:thinking_budget=5,thinking_budget.message={written},top_k=3")
+    stages = {stage.name: stage for stage in chain.stages}
+    assert stages["thinking_budget"].params()["message"] == read and stages["top_k"].k == 3
+
+
 def test_preset_with_other_parameters() -> None:
     chain = resolve("llama.cpp:temperature=0,top_k=10")
     assert chain.name == "llama.cpp:temperature=0,top_k=10" and chain.engine == "llama.cpp"

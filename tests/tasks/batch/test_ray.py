@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import threading
@@ -24,6 +26,7 @@ from elimtool.tasks.batch.cluster import PATIENCE, RayEngine
 from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions, RayOptions
 from elimtool.tasks.batch.run import BatchProgress, run
+from elimtool.tasks.batch.work import Worker
 from elimtool.tasks.map.corpus import Corpus
 from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.units import MapSource
@@ -107,6 +110,40 @@ def test_a_map_on_ray_is_that_of_one_machine(cluster: Any, llama: Any, tmp_path:
         assert (standing.prompts, standing.errors) == (count, 0)
         found[name] = find_map(elimtool.open_run(tmp_path / name)).table("head_roles")
     assert_same(found["ray"], found["local"], "head_roles")
+
+
+class Told(Worker):
+    """Notes for each shard which GPUs it was given."""
+
+    def do(self, shard: Any, directory: Path, run: Any) -> Any:
+        Path(directory.parent / f"gpus-{shard.index}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        return super().do(shard, directory, run)
+
+
+@pytest.mark.slow
+def test_a_worker_of_two_gpus_spreads_its_model(
+    cluster: Any, batch: Batch, llama_directory: Path, tmp_path: Path
+) -> None:
+    """Ray counts the GPUs that a node is said to have; where none is, layers go to the processor and disk."""
+    node = cluster.add_node(num_cpus=1, num_gpus=2)
+    prompts = write_prompts(tmp_path / "a.jsonl", 6)
+    places = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
+    places |= {f"model.layers.{layer}": ("disk", "cpu")[layer % 2] for layer in range(4)}
+    (tmp_path / "map.json").write_text(json.dumps(places))
+    source = ModelSource(str(llama_directory), device_map=str(tmp_path / "map.json"))
+    how = BatchOptions(
+        shard_size=2, engine="ray", ray=RayOptions(address=cluster.address, actors=1, cpus=0, gpus=2)
+    )
+    with PromptFile(prompts) as file:
+        standing = run(file, tmp_path / "ray", RayEngine(source, QUICK, how, make=Told), how)
+    cluster.remove_node(node)
+    assert (standing.prompts, standing.errors) == (6, 0)
+    assert {path.read_text() for path in tmp_path.glob("gpus-*")} == {"0,1"}
+    batch(prompts, tmp_path / "local", shard_size=2)
+    one, two = (elimtool.open_run(tmp_path / name) for name in ("ray", "local"))
+    assert set((one.manifest.device_map or {}).values()) == {"cpu", "disk"}
+    for name in two.tables:
+        assert_same(one.table(name), two.table(name), name)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from elimtool.engine.plugins import filled_by, guarded
 from elimtool.engine.records import arrow_table
 from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
-from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings, bring_together
 from elimtool.model.interventions import label
 from elimtool.model.lock import exclusive
 from elimtool.model.memory import collecting_later, returning_large
@@ -31,8 +32,38 @@ Extra = Callable[[Batch, Settings], Metric]
 """Makes a metric for one pass, beside those of ``METRICS``."""
 
 
-@collecting_later()
-@exclusive
+@dataclass(frozen=True)
+class Pending:
+    """A forward pass of which everything has been asked for, and small results are on their way to the host.
+
+    Attributes:
+        metrics: Its metrics, those of plugins with the class that they were made of.
+        settings: Settings shared by them.
+        batch: What ran.
+        intervention: The interventions of the pass; ``None`` for none.
+    """
+
+    metrics: Sequence[tuple[Metric, type[Metric] | None]]
+    settings: Settings
+    batch: Batch
+    intervention: str | None
+
+    @collecting_later()
+    def tables(self) -> dict[str, pa.Table]:
+        """Wait for the results, and fill the tables that ``settings`` wants; called once."""
+        filled: dict[str, pa.Table] = {}
+        for metric, brought in self.metrics:
+            found = metric.finish()
+            if brought is not None:
+                tables = filled_by(brought, found, self.batch, self.intervention)
+                filled |= {name: table for name, table in tables.items() if self.settings.wants(name)}
+                continue
+            for name, columns in found.items():
+                if columns and self.settings.wants(name):
+                    filled[name] = arrow_table(name, columns, self.intervention)
+        return filled
+
+
 def run_batch(
     model: Model,
     encoded: Sequence[Encoded],
@@ -42,7 +73,24 @@ def run_batch(
     extra: Sequence[Extra] = (),
     before: bool = False,
 ) -> Mapping[str, pa.Table]:
-    """Run one forward pass over some prompts, and fill the tables that ``settings`` wants.
+    """Run one forward pass over some prompts, and fill the tables that ``settings`` wants; see ``launch``."""
+    return launch(model, encoded, settings, lens, leaders, extra, before).tables()
+
+
+@collecting_later()
+@exclusive
+def launch(
+    model: Model,
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    lens: Lens,
+    leaders: Leaders | None = None,
+    extra: Sequence[Extra] = (),
+    before: bool = False,
+) -> Pending:
+    """Ask for one forward pass over some prompts, and for all that ``settings`` wants of it.
+
+    On a GPU it may still run when this returns: the next pass can be asked for before the tables are filled.
 
     Args:
         model: The model, under interventions or not.
@@ -63,7 +111,7 @@ def run_batch(
     }
     metrics += brought
     if not metrics:
-        return {}
+        return Pending((), settings, batch, None)
     needs = frozenset[str]().union(*(metric.needs for metric in metrics))
     prompt, probe = batch.rows
     kept: list[Tensor] = []
@@ -81,18 +129,8 @@ def run_batch(
     if reading:
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
-    filled: dict[str, pa.Table] = {}
-    intervention = label(model.interventions)
-    for metric in metrics:
-        found = metric.finish()
-        if metric in brought:
-            tables = filled_by(brought[metric], found, batch, intervention)
-            filled |= {name: table for name, table in tables.items() if settings.wants(name)}
-            continue
-        for name, columns in found.items():
-            if columns and settings.wants(name):
-                filled[name] = arrow_table(name, columns, intervention)
-    return filled
+    bring_together(metrics)
+    return Pending([(one, brought.get(one)) for one in metrics], settings, batch, label(model.interventions))
 
 
 def _read_out(

@@ -184,9 +184,26 @@ def regimes(
     Returns:
         One row a position.
     """
+    found = arrays(collision_and_gain(reference, logprobs))
+    return judged(reference, torch.from_numpy(found["collision"]), torch.from_numpy(found["gain"]), recent)
+
+
+def collision_and_gain(
+    reference: ReferenceStatistics, logprobs: Float[Tensor, "rows vocab"]
+) -> dict[str, Float[Tensor, "rows"]]:
+    """Compute ``collision`` and context ``gain`` (nats) of output distributions (nats), on their device."""
+    gain = context_gain(logprobs, reference.prior)
+    return {"collision": entropy_and_collision(logprobs)[1], "gain": gain}
+
+
+def judged(
+    reference: ReferenceStatistics,
+    collision: Float[Tensor, "rows"],
+    gain: Float[Tensor, "rows"],
+    recent: Recent,
+) -> Judgement:
+    """Judge positions by what ``collision_and_gain`` found; see ``regimes``."""
     high, low = p_values(reference, recent)
-    there = entropy_and_collision(logprobs)[1], context_gain(logprobs, reference.prior)
-    collision, gain = (torch.from_numpy(one) for one in arrays(dict(enumerate(there))).values())
     columns = (collision, high, low, gain, recent.repetition)
     found = [
         ABSTAIN if isnan(above) else classify(agreement, above, below, gained, reference.gain_q05, repetition)

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, place, spelled
+from elimtool.metrics.columns import Categorical, Columns, join, place, spelled
 from elimtool.metrics.concepts import control_sets
-from elimtool.metrics.metric import Concept, Metric, ReadoutView
+from elimtool.metrics.metric import Concept, Metric, ReadoutView, RowFacts
 from elimtool.numerics.exchangeable import BEYOND, LEAST, AmongOthers, judged
 from elimtool.numerics.ranking import rank
-from elimtool.numerics.transfer import array, arrays, sent
+from elimtool.numerics.transfer import arrays, sent
 
 MATCHED_SETS = 99
 """Control sets of a concept; with 99 the least p-value is 0.01."""
@@ -81,9 +81,19 @@ class Associations(Metric):
             _measured(one.sets, values.view(len(values), *one.sets.shape), normaliser[:, one.row])
             for one, values in zip(asked, logits, strict=True)
         ]
-        ranks = _ranks(view, [(one.row, each.ranked) for one, each in zip(asked, found, strict=True)])
-        for one, each, own in zip(asked, found, ranks, strict=True):
-            self._keep(view, one, each, own.numpy())
+        ranks, places = _ranks(view, [(one.row, each.ranked) for one, each in zip(asked, found, strict=True)])
+        facts = view.facts
+        self.bring(
+            {"ranks": ranks},
+            lambda here: {
+                "associations": join(
+                    [
+                        self._columns(facts, one, each, here["ranks"][:, row, own])
+                        for one, each, (row, own) in zip(asked, found, places, strict=True)
+                    ]
+                )
+            },
+        )
 
     def _asked(self, view: ReadoutView) -> list[ConceptAt]:
         """List the concepts at some rows, those of one row after the other."""
@@ -98,33 +108,31 @@ class Associations(Metric):
                 found.append(ConceptAt(row, one, torch.tensor(sets, dtype=torch.long)))
         return found
 
-    def _keep(
-        self, view: ReadoutView, asked: ConceptAt, found: ConceptRanked, ranks: npt.NDArray[np.int64]
-    ) -> None:
-        """Keep the rows of one concept at one position."""
-        layers, (count, n_tokens) = len(view.logits), asked.sets.shape
+    def _columns(
+        self, facts: RowFacts, asked: ConceptAt, found: ConceptRanked, ranks: npt.NDArray[np.int64]
+    ) -> Columns:
+        """Make the rows of one concept at one position."""
+        layers, (count, n_tokens) = len(ranks), asked.sets.shape
         nothing = np.full(layers, None, dtype=object)
         columns: dict[str, Any] = dict.fromkeys(_MEASURED, nothing)
         if n_tokens:
             columns |= {
-                "best_token": spelled(found.ranked[:, 0].numpy(), view.spell),
+                "best_token": spelled(found.ranked[:, 0].numpy(), facts.spell),
                 "best_rank": ranks[:, 0],
                 "mass": found.mass.numpy(),
                 **_judgement(judged(found.best.numpy().T[:, 1:]), layers),
             }
             columns |= dict(zip(CONTROL_RANKS, ranks.T[1:], strict=False))  # none with too few sets
-        self.filled["associations"].append(
-            {
-                **place(self.batch, view.rows, np.full(layers, asked.row)),
-                "layer": np.arange(layers) - 1,
-                "lens": Categorical([view.lens], np.zeros(layers, dtype=np.int32)),
-                "concept": Categorical([asked.concept.name], np.zeros(layers, dtype=np.int32)),
-                "n_tokens": np.full(layers, n_tokens),
-                "n_said": np.full(layers, len(asked.concept.ids) - n_tokens),
-                "n_controls": np.full(layers, count - 1),
-                **columns,
-            }
-        )
+        return {
+            **place(self.batch, facts.rows, np.full(layers, asked.row)),
+            "layer": np.arange(layers) - 1,
+            "lens": Categorical([facts.lens], np.zeros(layers, dtype=np.int32)),
+            "concept": Categorical([asked.concept.name], np.zeros(layers, dtype=np.int32)),
+            "n_tokens": np.full(layers, n_tokens),
+            "n_said": np.full(layers, len(asked.concept.ids) - n_tokens),
+            "n_controls": np.full(layers, count - 1),
+            **columns,
+        }
 
 
 class ConceptRanked(NamedTuple):
@@ -170,12 +178,13 @@ def _logits(
     return [logits[:, row, own] for row, own in places], torch.from_numpy(found["normaliser"])
 
 
-def _ranks(view: ReadoutView, asked: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
-    """Rank tokens of rows, [layers, some]: other ones after each layer."""
+def _ranks(
+    view: ReadoutView, asked: Sequence[tuple[int, Tensor]]
+) -> tuple[Int[Tensor, "layers rows most"], list[tuple[int, slice]]]:
+    """Rank tokens of rows, [layers, some]: other ones after each layer; say where each part stands."""
     grid, places = _side_by_side(asked, view.logits.shape[1])
     rows, wanted = view.logits.flatten(0, 1), sent(grid.flatten(0, 1), view.logits.device)
-    found = torch.from_numpy(array(rank(rows, wanted, view.shapes.leading, view.shapes.maxima)[0]))
-    return [found.view(grid.shape)[:, row, own] for row, own in places]
+    return rank(rows, wanted, view.shapes.leading, view.shapes.maxima)[0].view(grid.shape), places
 
 
 def _side_by_side(

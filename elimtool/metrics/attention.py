@@ -22,12 +22,14 @@ from elimtool.metrics.attention_sums import AttentionSums
 from elimtool.metrics.carried_sums import CarriedSums
 from elimtool.metrics.carried_vectors import CarriedRows
 from elimtool.metrics.columns import Columns
-from elimtool.metrics.metric import Metric, Settings
+from elimtool.metrics.metric import Here, Metric, Settings
 from elimtool.metrics.recovery import Recovery
 from elimtool.model.carried import Carried
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.transfer import sent
+
+RECOVERY = "recovery"
 
 
 class _Layer(NamedTuple):
@@ -70,7 +72,7 @@ class AttentionRetention(Metric):
         "attention_layers",
         "head_context",
         "contributions",
-        "recovery",
+        RECOVERY,
     )
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
@@ -93,7 +95,7 @@ class AttentionRetention(Metric):
         self.vectors = tuple(
             most_tokens is None or len(one.token_ids) <= most_tokens for one in batch.encoded
         )
-        recovers = settings.longest != 0 and settings.wants("recovery") and settings.depth
+        recovers = settings.longest != 0 and settings.wants(RECOVERY) and settings.depth
         self.recovery = Recovery(batch, self.sink, settings.depth) if recovers else None
 
     def observe(self, view: LayerView) -> None:
@@ -199,18 +201,25 @@ class AttentionRetention(Metric):
         if parts:
             self.found.append(Reduced.joined(parts))
 
-    def finish(self) -> dict[str, Columns]:
-        """Return columns of the tables."""
+    def end(self) -> None:
+        """Sum what waits, and bring the sums."""
         self._flush()
-        sums = Reduced.whole(self.found).numpy() if self.found else None
-        made = AttentionColumns(self.batch, self.layers, sums, self.members.shape[1])
+        sums: dict[Any, Tensor] = {} if not self.found else Reduced.whole(self.found).named()
+        self.found.clear()
+        means = {} if self.recovery is None or not sums else {RECOVERY: self.recovery.means()}
+        self.bring(sums | means, self._columns)
+
+    def _columns(self, here: Here) -> dict[str, Columns]:
+        sums = {key: one for key, one in here.items() if key != RECOVERY}
+        found = Reduced.of(sums) if sums else None
+        made = AttentionColumns(self.batch, self.layers, found, self.members.shape[1])
         filled = {"attention_layers": made.layers()}
-        if self.found:
+        if sums:
             filled["attention"] = made.spans()
             if self.single:
                 filled |= {"attention_heads": made.heads(), "head_context": made.contexts()}
             if any(self.vectors):
                 filled["contributions"] = made.contributions(self.parallel, self.vectors)
             if self.recovery is not None:
-                filled["recovery"] = self.recovery.columns(made.flawed)
+                filled[RECOVERY] = self.recovery.columns(here[RECOVERY], made.flawed)
         return filled

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from elimtool.numerics.transfer import arrays
-
 PROBES = (2, 2, 3, 3, 2)
 """The axis of probes in each of the kinds of ``Reduced``."""
 
@@ -67,10 +65,15 @@ class Reduced:
             )
         )
 
-    def numpy(self) -> Reduced:
-        """Return arrays in place of tensors."""
-        found = arrays({(at, key): one for at, kind in enumerate(self.kinds) for key, one in kind.items()})
-        return Reduced(*({key: found[at, key] for key in kind} for at, kind in enumerate(self.kinds)))
+    def named(self) -> dict[tuple[int, str], Any]:
+        """Return all by kind and column."""
+        return {(at, key): one for at, kind in enumerate(self.kinds) for key, one in kind.items()}
+
+    @classmethod
+    def of(cls, found: Mapping[tuple[int, str], Any]) -> Reduced:
+        """Undo ``named``."""
+        kinds = range(len(PROBES))
+        return cls(*({key: one for (at, key), one in found.items() if at == kind} for kind in kinds))
 
     @classmethod
     def whole(cls, found: Sequence[Reduced]) -> Reduced:

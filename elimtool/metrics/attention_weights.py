@@ -12,9 +12,9 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.metrics.columns import Categorical, Cells, Columns
-from elimtool.metrics.metric import Metric, Settings
+from elimtool.metrics.metric import Here, Metric, Settings
 from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.numerics.transfer import array, sent
+from elimtool.numerics.transfer import sent
 
 MOST_WEIGHTS = 2**22
 """Most weights of one prompt: two heads at every position of 2,048 tokens."""
@@ -50,11 +50,14 @@ class AttentionWeights(Metric):
         self.found.append(weights.float())
         self.places += [(view.layer, head) for head in heads]
 
-    def finish(self) -> dict[str, Columns]:
-        """Return the columns of the table."""
-        if not self.found:
-            return {}
-        grid = array(torch.cat(self.found, 1)).transpose(0, 2, 1, 3)  # prompt, probe, head, key
+    def end(self) -> None:
+        """Bring the weights."""
+        if self.found:
+            self.bring({"weights": torch.cat(self.found, 1)}, self._columns)
+            self.found.clear()
+
+    def _columns(self, here: Here) -> dict[str, Columns]:
+        grid = here["weights"].transpose(0, 2, 1, 3)  # prompt, probe, head, key
         positions = self.batch.here["positions"]
         key = np.arange(grid.shape[-1], dtype=np.int32)
         real = self.batch.here["probed"][..., None, None] & (key <= positions[..., None, None])

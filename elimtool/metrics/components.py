@@ -21,9 +21,9 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.metrics.branches import Branch, share_out, toward_tokens
-from elimtool.metrics.columns import Categorical, null_where, place
+from elimtool.metrics.columns import Categorical, Columns, null_where, place
 from elimtool.metrics.controls import ControlTokens, matching
-from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Here, Indices, Metric, ReadoutView, RowFacts, Settings
 from elimtool.metrics.source_tables import TABLES as SOURCES
 from elimtool.metrics.source_tables import LogitShares, SourceTables
 from elimtool.model.affine import tolerance, wide
@@ -80,16 +80,17 @@ class Components(Metric):
         found = None
         if self.wanted and self.embedding is not None and view.directions is not None:
             found = self._attributed(view, self.embedding)
-        if found is not None and self.settings.heads:
-            self.filled["components"].append(self._columns(view, found))
-            pairs = view.followed.pairs
-            if len(pairs[0]):
-                self.filled["contrast_components"].append(
-                    self._contrast_columns(view, pairs, found.here["shares"])
-                )
-        if self.sources is not None:
+        if found is not None:
+            facts, n_layers = view.facts, len(self.branches) // 2
+            self.bring(found.named(), lambda here: self._columns(facts, n_layers, here))
+        if self.sources is not None:  # whose cells are too many to be kept
             for table, columns in self.sources.read(view, found):
                 self.filled[table].append(columns)
+
+    def end(self) -> None:
+        """Let go of the blocks."""
+        self._give_up()
+        self.embedding = self.sources = None
 
     def _attributed(self, view: ReadoutView, embedding: Tensor) -> LogitShares:
         """Attribute the logits of followed tokens and of their controls, some rows at a time."""
@@ -101,9 +102,7 @@ class Components(Metric):
         for start in range(0, n_rows, step):
             some = slice(start, min(n_rows, start + step))
             found.append(self._of_some(view, embedding, some, n_parts))
-        whole = LogitShares.joined(found)
-        _refuse_incomplete(whole)
-        return whole
+        return LogitShares.joined(found)
 
     def _of_some(self, view: ReadoutView, embedding: Tensor, some: slice, n_parts: int) -> LogitShares:
         """Attribute the logits of some rows."""
@@ -125,44 +124,53 @@ class Components(Metric):
                 of_spans = self.sources.spread(rows, controls, directions.toward[:, k:])
         return LogitShares(shares, toward_tokens(own), spread, of_spans, off, allowed)
 
-    def _columns(self, view: ReadoutView, found: LogitShares) -> dict[str, Any]:
-        shares = found.here["shares"]
-        targets = view.followed.are_targets
+    def _columns(self, facts: RowFacts, n_layers: int, here: Here) -> dict[str, Columns]:
+        _refuse_incomplete(here)
+        if not self.settings.heads:
+            return {}
+        found, pairs = {"components": self._of_targets(facts, n_layers, here)}, facts.followed.pairs
+        if len(pairs[0]):
+            found["contrast_components"] = self._of_pairs(facts, n_layers, pairs, here["shares"])
+        return found
+
+    def _of_targets(self, facts: RowFacts, n_layers: int, here: Here) -> Columns:
+        shares = here["shares"]
+        targets = facts.followed.are_targets
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
         centred = shares[:, :-1] - shares[:, -1:]
         return {
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, k),
-            **self._named(shares.shape[-1], part),
+            **place(self.batch, facts.rows, row),
+            **facts.followed.names(row, k),
+            **_named(n_layers, shares.shape[-1], part),
             "dla": shares[:, :-1][cells],
             "dla_centred": centred[cells],
-            "z": (centred / found.here["spread"])[cells],
+            "z": (centred / here["spread"])[cells],
         }
 
-    def _contrast_columns(
-        self, view: ReadoutView, pairs: Indices, values: Float[np.ndarray, "rows k1 parts"]
-    ) -> dict[str, Any]:
+    def _of_pairs(
+        self, facts: RowFacts, n_layers: int, pairs: Indices, values: Float[np.ndarray, "rows k1 parts"]
+    ) -> Columns:
         n_parts = values.shape[-1]
         row, target, foil = (index.repeat(n_parts) for index in pairs)
         part = np.tile(np.arange(n_parts), len(pairs[0]))
         return {
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, target),
-            **view.followed.names(row, foil, "foil"),
-            **self._named(n_parts, part),
+            **place(self.batch, facts.rows, row),
+            **facts.followed.names(row, target),
+            **facts.followed.names(row, foil, "foil"),
+            **_named(n_layers, n_parts, part),
             "dla_difference": values[row, target, part] - values[row, foil, part],
         }
 
-    def _named(self, n_parts: int, part: npt.NDArray[np.intp]) -> dict[str, Any]:
-        """Return the columns that say which component a part is."""
-        n_layers = len(self.branches) // 2
-        names, kinds, layers, heads = _labels(n_layers, (n_parts - 2) // n_layers - 1)
-        return {
-            "component": Categorical(names, part),
-            "kind": Categorical(kinds, part),
-            "layer": null_where(layers[part], layers[part] < 0),
-            "head": null_where(heads[part], heads[part] < 0),
-        }
+
+def _named(n_layers: int, n_parts: int, part: npt.NDArray[np.intp]) -> dict[str, Any]:
+    """Return the columns that say which component a part is."""
+    names, kinds, layers, heads = _labels(n_layers, (n_parts - 2) // n_layers - 1)
+    return {
+        "component": Categorical(names, part),
+        "kind": Categorical(kinds, part),
+        "layer": null_where(layers[part], layers[part] < 0),
+        "head": null_where(heads[part], heads[part] < 0),
+    }
 
 
 def _labels(n_layers: int, n_heads: int) -> tuple[Any, Any, Any, Any]:
@@ -189,10 +197,10 @@ def _missing(
     return (total - logits).abs(), allowed
 
 
-def _refuse_incomplete(found: LogitShares) -> None:
+def _refuse_incomplete(here: Here) -> None:
     """Refuse shares that do not sum to the logits."""
-    off = found.here["off"]
-    if (off > found.here["allowed"]).any():
+    off = here["off"]
+    if (off > here["allowed"]).any():
         raise ElimError(
             f"the components of a logit sum to it only within {float(off.max()):.3g} logits",
             "elimtool does not know something that this architecture adds to its residual stream",

@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, place
+from elimtool.metrics.columns import Categorical, Columns, join, place
 from elimtool.metrics.controls import matching
-from elimtool.metrics.metric import Concept, Metric, ReadoutView
+from elimtool.metrics.metric import Concept, Here, Metric, ReadoutView
 from elimtool.metrics.sampling import histories
+from elimtool.model.view import Rows
 from elimtool.numerics.ranking import nucleus
-from elimtool.numerics.transfer import arrays, sent
+from elimtool.numerics.transfer import sent
 
 CONTROLS = 20
 """Control sets of a concept; with 20 the least p-value is 1 / 21."""
@@ -73,18 +74,31 @@ class Concepts(Metric):
     def read(self, view: ReadoutView) -> None:
         """Look at some rows, layer by layer and stage by stage."""
         every = [torch.tensor([one.ids, *one.controls]) for one in self.settings.concepts]  # [sets, tokens]
-        inside, logprobs = _read(view.logits, torch.cat([sets.flatten() for sets in every]))
-        start = 0
-        for one, sets in zip(self.settings.concepts, every, strict=True):
-            own = slice(start, start := start + sets.numel())
-            for index, (flags, values) in enumerate(zip(inside[..., own], logprobs[..., own], strict=True)):
-                alive = flags.view(-1, *sets.shape).any(-1)
-                mass = values.view(-1, *sets.shape).double().exp().sum(-1)
-                self._keep(view, one, alive, mass, {"layer": index - 1})
-            self._stages(view, one, sets)
+        pairs = list(zip(self.settings.concepts, every, strict=True))
+        stages = [self._stages(view, one, sets) for one, sets in pairs]
+        rows = view.rows
 
-    def _stages(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
-        logits = view.here
+        def columns(here: Here) -> dict[str, Columns]:
+            found, start = list[Columns](), 0
+            inside, logprobs = (torch.from_numpy(here[name]) for name in ("inside", "logprobs"))
+            for (one, sets), behind in zip(pairs, stages, strict=True):
+                own = slice(start, start := start + sets.numel())
+                layers = zip(inside[..., own], logprobs[..., own], strict=True)
+                found += [self._layer(rows, one, sets, index, *layer) for index, layer in enumerate(layers)]
+                found += behind
+            return {"concepts": join(found)}
+
+        self.bring(_read(view.logits, torch.cat([sets.flatten() for sets in every])), columns)
+
+    def _layer(
+        self, rows: Rows, one: Concept, sets: Int[Tensor, "sets k"], index: int, flags: Tensor, values: Tensor
+    ) -> Columns:
+        alive = flags.reshape(-1, *sets.shape).any(-1)
+        mass = values.reshape(-1, *sets.shape).double().exp().sum(-1)
+        return self._columns(rows, one, alive, mass, {"layer": index - 1})
+
+    def _stages(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> list[Columns]:
+        logits, found = view.here, list[Columns]()
         ids = sets.flatten().expand(len(logits), -1)
         past = histories(view, self.settings)
         for chain in self.settings.chains:
@@ -92,44 +106,44 @@ class Concepts(Metric):
                 alive = record.alive_after.view(len(logits), *sets.shape).any(-1)
                 mass = record.prob_after.view(len(logits), *sets.shape).double().nan_to_num().sum(-1)
                 at = {"chain": chain.name, "stage_index": index, "stage": record.stage}
-                self._keep(view, one, alive, mass, at)
+                found.append(self._columns(view.rows, one, alive, mass, at))
+        return found
 
-    def _keep(
+    def _columns(
         self,
-        view: ReadoutView,
+        rows: Rows,
         one: Concept,
         alive: Bool[Tensor, "rows sets"],
         mass: Float[Tensor, "rows sets"],
         at: dict[str, Any],
-    ) -> None:
-        """Keep the rows of one layer or stage; -1 of ``control`` is the concept itself."""
+    ) -> Columns:
+        """Make the rows of one layer or stage; -1 of ``control`` is the concept itself."""
         row, number = np.indices(tuple(alive.shape)).reshape(2, -1)
         nothing = np.full(len(row), None, dtype=object)
-        self.filled["concepts"].append(
-            {
-                **place(self.batch, view.rows, row),
-                "concept": Categorical([one.name], np.zeros(len(row), int)),
-                "control": np.ma.masked_less(number - 1, 0),
-                "n_tokens": np.full(len(row), len(one.ids)),
-                **{
-                    name: nothing if at.get(name) is None else np.full(len(row), at[name], dtype=object)
-                    for name in ("layer", "chain", "stage_index", "stage")
-                },
-                "alive": alive.numpy().reshape(-1),
-                "mass": mass.numpy().reshape(-1).clip(0, 1),
-            }
-        )
+        return {
+            **place(self.batch, rows, row),
+            "concept": Categorical([one.name], np.zeros(len(row), int)),
+            "control": np.ma.masked_less(number - 1, 0),
+            "n_tokens": np.full(len(row), len(one.ids)),
+            **{
+                name: nothing if at.get(name) is None else np.full(len(row), at[name], dtype=object)
+                for name in ("layer", "chain", "stage_index", "stage")
+            },
+            "alive": alive.numpy().reshape(-1),
+            "mass": mass.numpy().reshape(-1).clip(0, 1),
+        }
 
 
-def _read(
-    logits: Float[Tensor, "layers rows vocab"], tokens: Int[Tensor, "some"]
-) -> tuple[Bool[Tensor, "layers rows some"], Float[Tensor, "layers rows some"]]:
-    """Tell of tokens at every layer whether they are in the nucleus, and their log-probabilities (nats)."""
+def _read(logits: Float[Tensor, "layers rows vocab"], tokens: Int[Tensor, "some"]) -> dict[str, Tensor]:
+    """Tell of tokens at every layer whether they are in the nucleus, and their log-probabilities (nats).
+
+    Returns:
+        ``inside`` and ``logprobs``, [layers, rows, tokens].
+    """
     wanted = sent(tokens, logits.device)
     inside, logprobs = [], []
     for layer in logits:
         normed = layer.log_softmax(-1)
         inside.append(nucleus(normed)[:, wanted])
         logprobs.append(normed[:, wanted])
-    found = arrays({"inside": torch.stack(inside), "logprobs": torch.stack(logprobs)})
-    return torch.from_numpy(found["inside"]), torch.from_numpy(found["logprobs"])
+    return {"inside": torch.stack(inside), "logprobs": torch.stack(logprobs)}

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, null_where, place
+from elimtool.metrics.columns import Categorical, Columns, null_where, place
 from elimtool.metrics.controls import Matching
-from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Indices, Metric, ReadoutView, RowFacts, Settings
 from elimtool.metrics.sampling import histories, whys
 from elimtool.model.view import Batch
-from elimtool.numerics.transfer import array, sent
+from elimtool.numerics.transfer import Array, sent
 from elimtool.samplers import Chain, Ledger
 
 SIDES = ("target", "foil")
@@ -43,38 +43,56 @@ class Contrasts(Metric):
         if not self.wanted or not len((pairs := view.followed.pairs)[0]):
             return
         if self.settings.wants("contrast_layers"):
-            self.filled["contrast_layers"].append(self._layers(view, pairs))
+            self._layers(view, pairs)
         if self.settings.wants("contrast_stages") and self.settings.chains:
             self.filled["contrast_stages"].append(self._stages(view, pairs))
 
-    def _names(self, view: ReadoutView, pairs: Indices, chosen: npt.NDArray[np.intp]) -> dict[str, Any]:
+    def _names(self, facts: RowFacts, pairs: Indices, chosen: npt.NDArray[np.intp]) -> dict[str, Any]:
         row, target, foil = (index[chosen] for index in pairs)
         return {
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, target),
-            **view.followed.names(row, foil, "foil"),
+            **place(self.batch, facts.rows, row),
+            **facts.followed.names(row, target),
+            **facts.followed.names(row, foil, "foil"),
         }
 
-    def _layers(self, view: ReadoutView, pairs: Indices) -> dict[str, Any]:
-        n_layers = len(view.logits)
+    def _layers(self, view: ReadoutView, pairs: Indices) -> None:
         row, target, foil = pairs
         ids = torch.from_numpy(view.followed.here["ids"])
         first, second = ids[row, target], ids[row, foil]
         control, other = self._controls(ids, pairs)
         asked = ((first, control), (second, other))
         found = differences(view.logits, row, *(torch.cat([one[:, None], some], 1) for one, some in asked))
-        difference, apart = found[..., 0], found[..., 1:]
-        counted = (control >= 0) & (other >= 0) & (apart[-1].abs() > 0)
+        facts = view.facts
+        self.bring(
+            {"differences": found},
+            lambda here: {
+                "contrast_layers": self._of_layers(
+                    facts, pairs, (first, second), (control >= 0) & (other >= 0), here["differences"]
+                )
+            },
+        )
+
+    def _of_layers(
+        self,
+        facts: RowFacts,
+        pairs: Indices,
+        ids: tuple[Tensor, Tensor],
+        controlled: Bool[Tensor, "pairs controls"],
+        found: Array,
+    ) -> Columns:
+        row, (first, second) = pairs[0], ids
+        difference, apart = found[..., 0], torch.from_numpy(found[..., 1:])
+        counted = controlled & (apart[-1].abs() > 0)
         known, settled = counted.sum(-1), (settled_from(apart) & counted).sum(-1)
-        layer, pair = in_order(n_layers, row)
+        layer, pair = in_order(len(found), row)
         unmatched = np.full(len(pair), self.matching is None)
         return {
-            **self._names(view, pairs, pair),
+            **self._names(facts, pairs, pair),
             "layer": layer - 1,
-            "lens": Categorical([view.lens], np.zeros(len(pair), dtype=np.int32)),
+            "lens": Categorical([facts.lens], np.zeros(len(pair), dtype=np.int32)),
             "token_id": first.numpy()[pair],
             "foil_token_id": second.numpy()[pair],
-            "difference": difference.numpy()[layer, pair],
+            "difference": difference[layer, pair],
             "n_controls": null_where(known.numpy()[pair], unmatched),
             "n_controls_settled": null_where(settled.numpy()[layer, pair], unmatched),
         }
@@ -102,7 +120,7 @@ class Contrasts(Metric):
         found = [parted(one, one.run(logits[some], ids[some], histories=past), local, view) for one in chains]
         chain, pair = in_order(len(chains), pairs[0])
         return {
-            **self._names(view, pairs, pair),
+            **self._names(view.facts, pairs, pair),
             "chain": Categorical([one.name for one in chains], chain),
             **{name: _picked([one[name] for one in found], chain, pair) for name in found[0]},
         }
@@ -183,7 +201,7 @@ def differences(
     """
     at = sent(torch.from_numpy(row), logits.device)[:, None]
     left, right = (logits[:, at, sent(one.clamp(min=0), logits.device)].double() for one in (first, second))
-    return torch.from_numpy(array(left - right))
+    return left - right
 
 
 def settled_from(difference: Float[Tensor, "layers *pairs"]) -> Bool[Tensor, "layers *pairs"]:

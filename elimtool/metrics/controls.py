@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import place
-from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
+from elimtool.metrics.columns import Columns, place
+from elimtool.metrics.metric import Followed, Here, Metric, ReadoutView, RowFacts, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
-from elimtool.numerics.transfer import arrays, sent
+from elimtool.numerics.transfer import sent
 from elimtool.run.rules import NUCLEUS, SURFACED
 
 MATCHED_TOKENS = 99
@@ -47,28 +47,30 @@ class FrequencyControls(Metric):
         controls = self.matching.controls(targets, followed)
         flat = sent(controls.clamp(min=0).reshape(len(controls), -1), view.logits.device)
         leading = view.shapes.leading_of(slice(1, None), slice(None))
-        found = arrays(dict(enumerate(late_eliminated(view.logits, view.output, flat, leading))))
-        lost, severity = (torch.from_numpy(part).reshape(controls.shape) for part in found.values())
-        self.filled["controls"].append(
-            self._columns(view, targets, controls, lost & (controls >= 0), severity)
+        lost, severity = late_eliminated(view.logits, view.output, flat, leading)
+        facts = view.facts
+        self.bring(
+            {"lost": lost, "severity": severity},
+            lambda here: {"controls": self._columns(facts, targets, controls, here)},
         )
 
     def _columns(
         self,
-        view: ReadoutView,
+        facts: RowFacts,
         targets: Int[Tensor, "rows k"],
         controls: Int[Tensor, "rows k controls"],
-        lost: Bool[Tensor, "rows k controls"],
-        severity: Float[Tensor, "rows k controls"],
-    ) -> dict[str, Any]:
+        here: Here,
+    ) -> Columns:
         assert self.matching is not None
+        lost, severity = (torch.from_numpy(here[name]).view(controls.shape) for name in ("lost", "severity"))
+        lost = lost & (controls >= 0)
         row, k = (targets >= 0).numpy().nonzero()
         prior = self.matching.prior
         known = (controls >= 0)[row, k]
         matched = prior[controls.clamp(min=0)].exp()[row, k]
         return {
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, k),
+            **place(self.batch, facts.rows, row),
+            **facts.followed.names(row, k),
             "token_id": targets.numpy()[row, k],
             "prior": prior[targets.clamp(min=0)].exp().numpy()[row, k],
             "prior_low": matched.masked_fill(~known, torch.inf).amin(-1).numpy(),

@@ -19,11 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.branches import Branch
-from elimtool.metrics.columns import place
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.columns import Columns, place
+from elimtool.metrics.metric import Here, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, FormedAttention, LayerView, Rows
 from elimtool.numerics.ranking import largest
-from elimtool.numerics.transfer import arrays
 
 PREDICTED = 10
 """A token is about to be repeated if it is among this many most probable tokens before the block."""
@@ -74,7 +73,11 @@ class CopySuppression(Metric):
         step = max(1, self.settings.held_numbers // (n_layers * self.batch.ids.shape[1]))
         found = [self._scored(view, slice(start, start + step)) for start in range(0, n_rows, step)]
         scores, counts = (torch.cat(part) for part in zip(*found, strict=True))
-        self._fill(view, scores, counts)
+        rows = view.rows
+        self.bring(
+            {"scores": scores, "n_keys": counts},
+            lambda here: {"copy_suppression": self._columns(rows, here)},
+        )
 
     def _scored(self, view: ReadoutView, some: slice) -> tuple[Tensor, Tensor]:
         """Return scores of all heads at some of the rows, [some, layers, heads], and how many keys count."""
@@ -110,23 +113,19 @@ class CopySuppression(Metric):
             found.append(opposition(weights.at(rows, keys).double(), written, among[:, layer]))
         return torch.stack(found, 1)
 
-    def _fill(
-        self,
-        view: ReadoutView,
-        scores: Float[Tensor, "rows layers heads"],
-        n_keys: Int[Tensor, "rows layers"],
-    ) -> None:
-        row, layer, head = np.indices(scores.shape).reshape(3, -1)
-        found = arrays({"scores": scores, "n_keys": n_keys})
-        self.filled["copy_suppression"].append(
-            {
-                **place(self.batch, view.rows, row),
-                "layer": layer,
-                "head": head,
-                "copy_suppression": found["scores"][row, layer, head],
-                "n_predicted": found["n_keys"][row, layer],
-            }
-        )
+    def end(self) -> None:
+        """Let go of the blocks."""
+        self.blocks.clear()
+
+    def _columns(self, rows: Rows, here: Here) -> Columns:
+        row, layer, head = np.indices(here["scores"].shape).reshape(3, -1)
+        return {
+            **place(self.batch, rows, row),
+            "layer": layer,
+            "head": head,
+            "copy_suppression": here["scores"][row, layer, head],
+            "n_predicted": here["n_keys"][row, layer],
+        }
 
 
 @dataclass(frozen=True, slots=True)

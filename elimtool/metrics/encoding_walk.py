@@ -12,8 +12,8 @@ Sun et al. 2024 (arXiv 2402.17762).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from elimtool.metrics.carried_vectors import CarriedRows
 from elimtool.metrics.columns import Categorical, Columns, null_where, place
-from elimtool.metrics.metric import Metric, Settings
+from elimtool.metrics.metric import Here, Metric, Settings
 from elimtool.model.affine import close, wide
 from elimtool.model.decomposition import MORE, UNSEEN
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics.transfer import Array, arrays, sent
+from elimtool.numerics.transfer import sent
 from elimtool.run.rules import MASSIVE_RATIO, MASSIVE_SIZE
 
 ORDERS = 200
@@ -123,10 +123,10 @@ class EncodingWalk(Metric):
         return found[self.batch.rows]
 
     @torch.inference_mode()
-    def finish(self) -> dict[str, Columns]:
-        """Return columns of both tables."""
+    def end(self) -> None:
+        """Sum the walks up, and bring the numbers."""
         if self.start is None or self.before is None or self.massive is None or not self.layers:
-            return {}
+            return
         steps = {  # [rows, layers, kinds]
             name: torch.stack([torch.stack(one[name], -1) for one in self.layers], 1)
             for name in self.layers[0]
@@ -140,11 +140,12 @@ class EncodingWalk(Metric):
         walk["radial_null"] = torch.full_like(walk["straightness"], 1 / self.start.shape[-1])
         walk |= self._turning()
         marks = {"massive": self.massive, "unsplit": torch.stack([one for one, _ in self.unsplit], 1)}
-        here = arrays(steps | walk | marks)
-        return {
-            "encoding_walk": self._walk_columns({name: here[name] for name in (*walk, *marks)}),
-            "encoding_steps": self._step_columns({name: here[name] for name in steps}),
-        }
+        whys = [why for _, why in self.unsplit]
+        self.bring(walk | marks, lambda here: {"encoding_walk": self._walk_columns(dict(here), whys)})
+        self.bring(steps, lambda here: {"encoding_steps": self._step_columns(here)})
+        self.start = self.before = None
+        for kept in (self.steps, self.own, self.layers, self.unsplit, self.last):
+            kept.clear()
 
     def _turning(self) -> dict[str, Numbers]:
         """Compare each step with the next, and the same steps in random orders; some rows at a time."""
@@ -158,13 +159,12 @@ class EncodingWalk(Metric):
         ]
         return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
-    def _walk_columns(self, numbers: dict[str, Array]) -> Columns:
+    def _walk_columns(self, numbers: dict[str, Any], whys: Sequence[Callable[[], str]]) -> Columns:
         largest, unsplit = numbers["largest_step_layer"], numbers.pop("unsplit")
         still = np.isnan(largest)
         numbers["largest_step_layer"] = null_where(np.where(still, 0, largest).astype(np.int32), still)
         reasons = [
-            f"layer {layer}: {why()}" if unsplit[:, layer].any() else None
-            for layer, (_, why) in enumerate(self.unsplit)
+            f"layer {layer}: {why()}" if unsplit[:, layer].any() else None for layer, why in enumerate(whys)
         ]
         first = np.where(unsplit.any(1), unsplit.argmax(1), len(reasons))
         return {
@@ -173,7 +173,7 @@ class EncodingWalk(Metric):
             "undecomposed": Categorical([*reasons, None], first),
         }
 
-    def _step_columns(self, numbers: dict[str, Array]) -> Columns:
+    def _step_columns(self, numbers: Here) -> Columns:
         row, layer, kind = np.indices(numbers["radial"].shape).reshape(3, -1)
         return {
             **place(self.batch, self.batch.rows, row),

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from elimtool.metrics.branches import Branch, toward_tokens
 from elimtool.metrics.columns import Categorical, Columns, join, null_where, place
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Here, Metric, ReadoutView, RowFacts, Settings
 from elimtool.model.mixture import NOT_A_SUM, Mixture
 from elimtool.model.view import Batch, Block, LayerView
-from elimtool.numerics.transfer import Array, arrays
+from elimtool.numerics.transfer import Array
 
 Mask = npt.NDArray[np.bool_]
 
@@ -41,19 +41,29 @@ class Experts(Metric):
 
     def read(self, view: ReadoutView) -> None:
         """Tell what the routers chose at some rows, and attribute the followed targets' logits to experts."""
+        counts, facts = [(layer, mixture.count) for layer, mixture, _ in self.layers], view.facts
+        self.bring(self._found(view), lambda here: self._columns(facts, counts, here))
+
+    def end(self) -> None:
+        """Let go of the mixtures."""
+        self.layers.clear()
+
+    def _columns(self, facts: RowFacts, counts: list[tuple[int, int]], here: Here) -> dict[str, Columns]:
+        every: list[dict[str, Array]] = [{} for _ in counts]
+        for (index, name), values in here.items():
+            every[index][name] = values
         routed, given = [], []
-        for (layer, mixture, _), found in zip(self.layers, self._found(view), strict=True):
+        for (layer, count), found in zip(counts, every, strict=True):
             split, shares, chosen = (found.pop(name, None) for name in ("split", "shares", "ran"))
             assert split is not None
-            routed.append(self._routed(view, layer, mixture, found, split))
+            routed.append(self._routed(facts, layer, count, found, split))
             if shares is not None and chosen is not None:
-                given.append(self._given(view, layer, mixture, shares, chosen, split))
-        for table, columns in (("experts", routed), ("expert_components", given)):
-            if columns:
-                self.filled[table].append(_in_order(columns))
+                given.append(self._given(facts, layer, count, shares, chosen, split))
+        parts = (("experts", routed), ("expert_components", given))
+        return {table: _in_order(columns) for table, columns in parts if columns}
 
-    def _found(self, view: ReadoutView) -> list[dict[str, Array]]:
-        """Bring to the host what some rows show of every layer.
+    def _found(self, view: ReadoutView) -> dict[tuple[int, str], Tensor]:
+        """Return what some rows show of every layer.
 
         Returns:
             For each layer ``Mixture.routed``; ``split``, whether its parts sum to its output; and, where that
@@ -71,22 +81,19 @@ class Experts(Metric):
                 each["shares"] = (back @ parts.transpose(1, 2)).double()
                 each["ran"] = mixture.chosen[view.rows]
             there |= {(index, name): values for name, values in each.items()}
-        found: list[dict[str, Array]] = [{} for _ in self.layers]
-        for (index, name), values in arrays(there).items():
-            found[index][name] = values
-        return found
+        return there
 
     def _routed(
-        self, view: ReadoutView, layer: int, mixture: Mixture, found: Mapping[str, Array], split: Mask
+        self, facts: RowFacts, layer: int, count: int, found: Mapping[str, Array], split: Mask
     ) -> dict[str, Any]:
-        row, expert = np.indices((len(split), mixture.count)).reshape(2, -1)
+        row, expert = np.indices((len(split), count)).reshape(2, -1)
         every = {name: values[row, expert] for name, values in found.items()}
         chosen = every["weight"] == every["weight"]  # NaN where the expert did not run
         unsplit = Categorical([NOT_A_SUM, None], split.astype(np.int32)[row])
         rank = every.pop("rank")
         return {
             "order": (row,),
-            **place(self.batch, view.rows, row),
+            **place(self.batch, facts.rows, row),
             "layer": np.full(len(row), layer),
             "expert": expert,
             **every,
@@ -96,19 +103,19 @@ class Experts(Metric):
         }
 
     def _given(
-        self, view: ReadoutView, layer: int, mixture: Mixture, shares: Array, experts: Array, split: Mask
+        self, facts: RowFacts, layer: int, count: int, shares: Array, experts: Array, split: Mask
     ) -> dict[str, Any]:
-        targets = view.followed.are_targets & split[:, None]
+        targets = facts.followed.are_targets & split[:, None]
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
         experts = np.pad(experts, ((0, 0), (0, shares.shape[-1] - experts.shape[1])), constant_values=-1)
         expert = experts[row, part]
-        names = [*(f"expert {layer}.{number}" for number in range(mixture.count)), f"shared {layer}"]
+        names = [*(f"expert {layer}.{number}" for number in range(count)), f"shared {layer}"]
         centred = shares[:, :-1] - shares[:, -1:]
         return {
             "order": (row, k),
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, k),
-            "component": Categorical(names, np.where(expert < 0, mixture.count, expert)),
+            **place(self.batch, facts.rows, row),
+            **facts.followed.names(row, k),
+            "component": Categorical(names, np.where(expert < 0, count, expert)),
             "layer": np.full(len(row), layer),
             "expert": null_where(expert, expert < 0),
             "dla": shares[:, :-1][cells],

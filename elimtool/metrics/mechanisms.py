@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, place
-from elimtool.metrics.metric import Metric, Settings
+from elimtool.metrics.metric import Here, Metric, Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
-from elimtool.numerics.transfer import arrays, sent
+from elimtool.numerics.transfer import sent
 
 PerRow = Float[Tensor, "*rows"]
 
@@ -112,16 +112,21 @@ class Mechanisms(Metric):
         absent = torch.full(given["before"].shape[:2], torch.nan, device=given["before"].device)
         self.found.append(dict.fromkeys(_OPTIONAL, absent) | _reduced(given, blocks))
 
-    def finish(self) -> dict[str, Columns]:
-        """Return columns of the table."""
-        if not self.layers:
-            return {}
+    def end(self) -> None:
+        """Reduce what waits, and bring the numbers."""
         self._flush()
-        rows, layer = np.indices((len(self.batch.rows.here[0]), len(self.layers))).reshape(2, -1)
-        columns: dict[str, Any] = arrays(
+        self.before = self.typical = None
+        if self.layers:
             # parts are [layers, rows], and the table has rows first
-            {key: torch.cat([one[key].double() for one in self.found]).T.flatten() for key in self.found[0]}
-        )
+            found = {
+                key: torch.cat([one[key].double() for one in self.found]).T.flatten() for key in self.found[0]
+            }
+            self.found.clear()
+            self.bring(found, self._columns)
+
+    def _columns(self, here: Here) -> dict[str, Columns]:
+        rows, layer = np.indices((len(self.batch.rows.here[0]), len(self.layers))).reshape(2, -1)
+        columns: dict[str, Any] = dict(here)
         for key in ("max_channel", "n90"):
             columns[key] = np.ma.masked_invalid(columns[key])
         return {

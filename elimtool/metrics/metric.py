@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, ClassVar
+from functools import cache, cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView, Rows, Target
 from elimtool.numerics.shapes import Shapes
-from elimtool.numerics.transfer import Array, array, arrays, roomy
+from elimtool.numerics.transfer import Array, array, arrays, coming, roomy
 from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
@@ -112,10 +112,36 @@ class ReadoutView:
     directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
     cosines: Callable[[], Float[Tensor, "layers rows vocab"]] | None = None
 
+    @property
+    def facts(self) -> RowFacts:
+        """What may be kept of it."""
+        return RowFacts(self.rows, self.lens, self.followed, self.spell)
+
     @cached_property
     def here(self) -> Float[Tensor, "rows vocab"]:
         """The model's own logits on the host, where samplers run: see ``Chain.run``."""
         return torch.from_numpy(array(self.logits[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What stays known of rows that were read out when their logits are gone; see ``ReadoutView``."""
+
+    rows: Rows
+    lens: str
+    followed: Followed
+    spell: Callable[[int], str]
+
+
+Here = Mapping[Any, Array]
+"""Tensors by name, on the host."""
+
+
+class _Brought(NamedTuple):
+    """Tensors of a metric that come to the host, and what makes columns by table of them."""
+
+    tensors: Mapping[Any, Tensor]
+    columns: Callable[[Here], Mapping[str, Columns]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +219,9 @@ class Metric:
     """One family of numbers, created anew for each batch; it never changes what it is given.
 
     A metric implements ``observe`` to see layers and ``read`` to see distributions over the vocabulary; rows
-    are read out only where a metric implements ``read``.
+    are read out only where a metric implements ``read``. Both only ask the model's device for numbers:
+    ``bring`` says which of them come to the host when the pass has been asked for, and what is made of them
+    then, while the next pass may run. What is kept until then must be small.
 
     Attributes:
         needs: Activations that it observes besides the residual stream, see ``Model.stream``.
@@ -205,6 +233,7 @@ class Metric:
     needs: frozenset[str] = frozenset()
     tables: ClassVar[tuple[str, ...]] = ()
     defines: ClassVar[tuple[Table, ...]] = ()
+    _arrived: Callable[[], Here] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -237,9 +266,42 @@ class Metric:
     def read(self, view: ReadoutView) -> None:
         """Reduce the distributions of some rows; called after the last layer, rows in order."""
 
+    def end(self) -> None:
+        """Ask for what is left to ask for, and let go of activations; called after the last ``read``."""
+
+    def bring(self, tensors: Mapping[Any, Tensor], columns: Callable[[Here], Mapping[str, Columns]]) -> None:
+        """Have tensors brought to the host, and made into columns of tables there.
+
+        Args:
+            tensors: Tensors by name.
+            columns: Makes columns by table; it must not hold on to activations or logits.
+        """
+        self._brought.append(_Brought(tensors, columns))
+
+    @cached_property
+    def _brought(self) -> list[_Brought]:
+        return []
+
+    def _asked_for(self) -> dict[tuple[int, Any], Tensor]:
+        self.end()
+        return {(at, name): one for at, (some, _) in enumerate(self._brought) for name, one in some.items()}
+
     def finish(self) -> dict[str, Columns]:
         """Return columns by table name, none for a table without rows.
 
         Rows are in the order prompt, position, layer, item.
         """
+        found = arrays(self._asked_for()) if self._arrived is None else self._arrived()
+        for at, (tensors, columns) in enumerate(self._brought):
+            for table, one in columns({name: found[at, name] for name in tensors}).items():
+                self.filled[table].append(one)
         return {table: join(parts) for table, parts in self.filled.items()}
+
+
+def bring_together(metrics: Sequence[Metric]) -> None:
+    """End metrics, and start to bring to the host what they ask for, in one transfer."""
+    asked = [metric._asked_for() for metric in metrics]
+    every = coming({(own, key): one for own, some in enumerate(asked) for key, one in some.items()})
+    once = cache(every)
+    for own, (metric, some) in enumerate(zip(metrics, asked, strict=True)):
+        metric._arrived = lambda own=own, keys=tuple(some): {key: once()[own, key] for key in keys}

@@ -23,7 +23,6 @@ from elimtool.metrics.attention_sums import LEAST_OUTSIDE_SINK, AttentionSums
 from elimtool.metrics.carried_sums import CarriedSums
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.view import Batch
-from elimtool.numerics.transfer import array
 
 STARVED = 0.5
 """A token with less than this many even shares in early layers is starved."""
@@ -77,14 +76,18 @@ class Recovery:
                     self.sums[by, place, :, some, :keys] += lift[chosen].sum(0)
                     self.counts[by, place, :, some, :keys] += count[chosen].sum(0)
 
-    def columns(self, flawed: Sequence[str | None]) -> Columns:
+    def means(self) -> Float[Tensor, "by thirds batch probes keys"]:
+        """Return each token's mean share, by ``BY``, early and late."""
+        return self.sums / self.counts  # 0 / 0 = NaN: not visible or not measured
+
+    def columns(self, means: Array, flawed: Sequence[str | None]) -> Columns:
         """Return columns of the table.
 
         Args:
+            means: Of ``means``, on the host.
             flawed: Why the parts of each layer are not known; ``None`` if they are.
         """
-        means = array(self.sums / self.counts)  # 0 / 0 = NaN: not visible or not measured
-        means[1] = np.where(any(flawed), np.nan, means[1])
+        means = np.stack([means[0], np.where(any(flawed), np.nan, means[1])])
         prompt, probe = self.batch.rows.here
         rows, by = np.indices((len(prompt), len(BY))).reshape(2, -1)
         positions = self.batch.here["positions"]

@@ -14,12 +14,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.lenses.regime import ABSTAIN, WINDOW, Recent, counted, recent_surprisal, regimes
-from elimtool.metrics.columns import place
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.lenses.regime import (
+    ABSTAIN,
+    WINDOW,
+    Recent,
+    ReferenceStatistics,
+    collision_and_gain,
+    counted,
+    judged,
+    recent_surprisal,
+)
+from elimtool.metrics.columns import Columns, join, place
+from elimtool.metrics.metric import Here, Metric, ReadoutView, Settings
+from elimtool.model.view import Batch, Encoded, LayerView, Rows
 from elimtool.numerics.shapes import normaliser
-from elimtool.numerics.transfer import arrays, sent
+from elimtool.numerics.transfer import Array, sent
 
 
 class Regimes(Metric):
@@ -34,6 +43,7 @@ class Regimes(Metric):
         self.context: Tensor | None = None
         self.wanted: list[Int[Tensor, "some"]] = []
         self.found: list[Float[Tensor, "some"]] = []
+        self.rows: list[tuple[Rows, dict[str, Tensor]]] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the last layer's residuals, if a table needs them."""
@@ -62,11 +72,8 @@ class Regimes(Metric):
         each = zip(self.batch.encoded, self.wanted, strict=True)
         return torch.cat([torch.tensor(one.token_ids)[some] for one, some in each])
 
-    @cached_property
-    def _surprisal(self) -> list[Float[Tensor, "tokens"]]:
-        """The surprisal of the tokens that are looked at in each prompt."""
-        here = [torch.from_numpy(one) for one in arrays(dict(enumerate(self.found))).values()]
-        together = torch.cat([torch.empty(0, dtype=torch.float64), *here])
+    def _spread(self, together: Float[Tensor, "all"]) -> list[Float[Tensor, "tokens"]]:
+        """Give each prompt the surprisal of the tokens that are looked at in it; NaN for others."""
         found, each = [], torch.split(together, list(map(len, self.wanted)))
         for one, some, own in zip(self.batch.encoded, self.wanted, each, strict=True):
             surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
@@ -74,38 +81,54 @@ class Regimes(Metric):
             found.append(surprisal)
         return found
 
-    @cached_property
-    def _recent(self) -> list[Recent]:
-        """The recent surprisal up to each position of each prompt."""
-        pairs = zip(self.batch.encoded, self._surprisal, strict=True)
-        return [recent_surprisal(one.token_ids, some, one.templated) for one, some in pairs]
-
     def read(self, view: ReadoutView) -> None:
-        """Find the regimes of some rows, and with the first of them what follows spans."""
-        if self.context is None:
-            return
-        if self.settings.wants("span_surprisal") and not self.filled["span_surprisal"]:
-            pairs = zip(self.batch.encoded, self._surprisal, strict=True)
-            self.filled["span_surprisal"] += [_after_spans(one, some) for one, some in pairs]
-        if self.reference is None:
-            return
-        prompt, probe = view.rows.here
+        """Reduce the outputs of some rows."""
+        if self.context is not None and self.reference is not None:
+            self.rows.append((view.rows, collision_and_gain(self.reference, view.output)))
+
+    def end(self) -> None:
+        """Bring the surprisals, and what outputs were reduced to."""
+        if self.context is not None:
+            empty = torch.empty(0, dtype=torch.float64, device=self.context.device)
+            some = {(at, name): one for at, (_, found) in enumerate(self.rows) for name, one in found.items()}
+            self.bring({"surprisal": torch.cat([empty, *self.found])} | some, self._columns)
+            self.context = None
+
+    def _columns(self, here: Here) -> dict[str, Columns]:
+        """Find the regimes of rows, and what follows spans."""
+        surprisal = self._spread(torch.from_numpy(here["surprisal"]))
+        pairs = list(zip(self.batch.encoded, surprisal, strict=True))
+        filled: dict[str, Columns] = {}
+        if self.settings.wants("span_surprisal"):
+            filled["span_surprisal"] = join([_after_spans(one, some) for one, some in pairs])
+        if self.reference is not None and self.rows:
+            every = [recent_surprisal(one.token_ids, some, one.templated) for one, some in pairs]
+            filled["regimes"] = join(
+                [
+                    self._of_rows(self.reference, rows, every, here[at, "collision"], here[at, "gain"])
+                    for at, (rows, _) in enumerate(self.rows)
+                ]
+            )
+        return filled
+
+    def _of_rows(
+        self, reference: ReferenceStatistics, rows: Rows, every: list[Recent], collision: Array, gain: Array
+    ) -> Columns:
+        prompt, probe = rows.here
         position = self.batch.here["positions"][prompt, probe]
-        recent = _gather(self._recent, prompt.tolist(), position.tolist())
-        found = regimes(self.reference, view.output, recent)
-        self.filled["regimes"].append(
-            {
-                **place(self.batch, view.rows),
-                "regime": [None if name == ABSTAIN else name for name in found.regime],
-                "n_recent": recent.n.numpy(),
-                "recent_surprisal": recent.mean.numpy(),
-                "repetition": recent.repetition.numpy(),
-                "p_high": found.high.numpy(),
-                "p_low": found.low.numpy(),
-                "collision": found.collision.numpy(),
-                "context_gain": found.gain.numpy(),
-            }
-        )
+        recent = _gather(every, prompt.tolist(), position.tolist())
+        found = judged(reference, torch.from_numpy(collision), torch.from_numpy(gain), recent)
+        return {
+            **place(self.batch, rows),
+            "regime": [None if name == ABSTAIN else name for name in found.regime],
+            "n_recent": recent.n.numpy(),
+            "recent_surprisal": recent.mean.numpy(),
+            "repetition": recent.repetition.numpy(),
+            "p_high": found.high.numpy(),
+            "p_low": found.low.numpy(),
+            "collision": collision,
+            "context_gain": gain,
+        }
 
 
 def _after_spans(one: Encoded, surprisal: Float[Tensor, "tokens"]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.metrics.carried_vectors import CarriedRows
 from elimtool.metrics.columns import Categorical, Columns
-from elimtool.metrics.metric import Metric, Settings
+from elimtool.metrics.metric import Here, Metric, Settings
 from elimtool.model.carried import NOT_REBUILT, Carried
 from elimtool.model.view import Batch, Encoded, LayerView
 
@@ -108,12 +108,15 @@ class Rollout(Metric):
             self.why = next((f"layer {layer}: {why}" for layer, why in said if why is not None), None)
         return self.why
 
-    def finish(self) -> dict[str, Columns]:
-        """Return columns of the table."""
-        why, encoded = self._unknown(), self.batch.encoded
+    def end(self) -> None:
+        """Bring the matrices."""
         # a row holds what all rows before it hold
-        lost, unrebuilt = ((one.cumsum(1) > 0).cpu().numpy() for one in (self.lost, self.unrebuilt))
-        whole, even = self.whole.cpu().numpy(), self.even.cpu().numpy()
+        behind = {"lost": self.lost.cumsum(1) > 0, "unrebuilt": self.unrebuilt.cumsum(1) > 0}
+        self.bring({"whole": self.whole, "even": self.even, **behind}, self._columns)
+
+    def _columns(self, here: Here) -> dict[str, Columns]:
+        why, encoded = self._unknown(), self.batch.encoded
+        whole, even, lost, unrebuilt = (here[name] for name in ("whole", "even", "lost", "unrebuilt"))
         spans = [span for one in encoded for span in one.spans]
         at = [
             (index, position, place)

@@ -57,11 +57,15 @@ class LogitShares:
     off: Float[Tensor, "rows k"]
     allowed: Float[Tensor, "rows k"]
 
+    def named(self) -> dict[str, Tensor]:
+        """Return all but the directions, by name."""
+        found = {name: getattr(self, name) for name in ("shares", "spread", "of_spans", "off", "allowed")}
+        return {name: one for name, one in found.items() if one is not None}
+
     @cached_property
     def here(self) -> dict[str, Array]:
         """All but the directions, on the host."""
-        found = {name: getattr(self, name) for name in ("shares", "spread", "of_spans", "off", "allowed")}
-        return arrays({name: one for name, one in found.items() if one is not None})
+        return arrays(self.named())
 
     @classmethod
     def joined(cls, parts: Sequence[LogitShares]) -> LogitShares:

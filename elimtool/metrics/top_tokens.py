@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import place, spelled
-from elimtool.metrics.metric import Metric, ReadoutView
-from elimtool.numerics.transfer import arrays
+from elimtool.metrics.columns import Columns, place, spelled
+from elimtool.metrics.metric import Here, Metric, ReadoutView, RowFacts
 
 PLACES = 20
 """Number of tokens kept for every probed row."""
@@ -25,26 +24,23 @@ class TopTokens(Metric):
     def read(self, view: ReadoutView) -> None:
         """Keep the most probable tokens of some rows; ties are in order of token id."""
         logprobs = view.output
-        n_rows, vocab = logprobs.shape
-        places = min(PLACES, vocab)
-        chosen = _chosen(logprobs, places)
+        chosen = _chosen(logprobs, min(PLACES, logprobs.shape[-1]))
         best = logprobs.gather(-1, chosen).double()
-        found = {
-            name: one.reshape(-1)
-            for name, one in arrays({"tokens": chosen, "logprob": best, "prob": best.exp()}).items()
-        }
-        tokens = found["tokens"]
-        row, order = np.indices((n_rows, places)).reshape(2, -1)
-        self.filled["top_tokens"].append(
-            {
-                **place(self.batch, view.rows, row),
-                "place": order + 1,
-                "token": spelled(tokens, view.spell),
-                "token_id": tokens,
-                "logprob": found["logprob"],
-                "prob": found["prob"],
-            }
+        facts = view.facts
+        self.bring(
+            {"token_id": chosen, "logprob": best, "prob": best.exp()},
+            lambda here: {"top_tokens": self._columns(facts, here)},
         )
+
+    def _columns(self, facts: RowFacts, here: Here) -> Columns:
+        row, order = np.indices(here["token_id"].shape).reshape(2, -1)
+        found = {name: values.reshape(-1) for name, values in here.items()}
+        return {
+            **place(self.batch, facts.rows, row),
+            "place": order + 1,
+            "token": spelled(found["token_id"], facts.spell),
+            **found,
+        }
 
 
 def _chosen(logprobs: Float[Tensor, "rows vocab"], places: int) -> Int[Tensor, "rows places"]:

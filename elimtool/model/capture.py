@@ -213,6 +213,7 @@ def captured(
                 reader.attach(taps, batch)
             taps.out_of(block, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
         yield
+    whole.close()
 
 
 def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elimtool.model.affine import close, wide
 from elimtool.model.view import Block
-from elimtool.numerics.transfer import arrays, roomy
+from elimtool.numerics.transfer import Array, coming, roomy
 
 HELD_NUMBERS = 2**22
 """Numbers of blocks that wait to be compared together, at most, beyond those of one block."""
@@ -53,6 +53,7 @@ class Decomposition:
         self.found: dict[int, str | None] = {}
         self.waiting: list[_Addends] = []
         self.compared: list[tuple[list[int], Tensor]] = []
+        self.arriving: list[tuple[list[list[int]], Callable[[], dict[int, Array]]]] = []
         self.taken = 0
 
     def ask(self) -> Callable[[], str | None]:
@@ -81,16 +82,23 @@ class Decomposition:
             if 4 * len(self.waiting) * after.numel() > held:  # 4: two parts, before and after
                 self._compare()
 
+    def close(self) -> None:
+        """Compare what waits and start to bring the answers, so that no block is kept."""
+        self._compare()
+        keys = [some for some, _ in self.compared]
+        answers = coming({place: one for place, (_, one) in enumerate(self.compared)})
+        self.compared.clear()
+        self.arriving.append((keys, answers))
+
     def _answer(self, key: int) -> str | None:
         if key not in self.found:
-            self._compare()
-            fetched = arrays({place: answers for place, (_, answers) in enumerate(self.compared)})
-            for place, (keys, _) in enumerate(self.compared):
-                for one, passes in zip(keys, fetched[place].T.tolist(), strict=True):
-                    self.found[one] = next(
-                        (why for why, fine in zip(WHYS, passes, strict=True) if not fine), None
-                    )
-            self.compared.clear()
+            self.close()
+            for keys, answers in self.arriving:
+                for some, passes in zip(keys, answers().values(), strict=True):
+                    for one, fine in zip(some, passes.T.tolist(), strict=True):
+                        whys = zip(WHYS, fine, strict=True)
+                        self.found[one] = next((why for why, passed in whys if not passed), None)
+            self.arriving.clear()
         return self.found[key]
 
     def _compare(self) -> None:

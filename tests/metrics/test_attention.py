@@ -23,7 +23,7 @@ def frames(batch: Batch, views: list[LayerView], heads: bool = True) -> dict[str
     metric = AttentionRetention(batch, Settings(heads=heads))
     for view in views:
         metric.observe(view)
-    return {name: pd.DataFrame(dict(columns)) for name, columns in metric.finish().items()}
+    return {name: pd.DataFrame(dict(columns)) for name, columns in metric.finish().items() if columns}
 
 
 def by_hand() -> tuple[Batch, LayerView]:

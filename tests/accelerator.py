@@ -173,9 +173,12 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "_to_copy":
         return _sent(op, args[0], asked, kwargs)
     _refuse_mixed(op, name, args)
-    # numbers come where the operation wants tensors
+    # numbers come where the operation wants tensors, in the precision of those that are there
+    exact = torch.float64 if any(_floats(one) for one in args) else None
     fixed = [
-        torch.tensor(one) if str(want.type) == "Tensor" and isinstance(one, bool | int | float) else one
+        torch.tensor(one, dtype=exact if isinstance(one, float) else None)
+        if str(want.type) == "Tensor" and isinstance(one, bool | int | float)
+        else one
         for want, one in zip(op._schema.arguments, args, strict=False)
     ]
     raw = list(tree_map(_raw, fixed))
@@ -184,6 +187,10 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     found = op(*raw, **tree_map(_raw, kwargs))
     found = tree_map(lambda one: Away(one, index) if isinstance(one, Tensor) else one, found)
     return return_and_correct_aliasing(op, args, kwargs, found)
+
+
+def _floats(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _index(args: Any) -> int:

@@ -3,34 +3,33 @@
 A chain is split at its temperature stage. The stages before do not depend on T. After it, top-k, min-p,
 top-p, top-a, top-n-sigma and greedy choice keep a prefix of the tokens sorted by score, and the prefix grows
 with T: over a prefix, softmax at a lower T majorises that at a higher one, so the mass before a token falls
-and its ratio to the best rises. A target therefore survives above some T, found by bisection. Epsilon alone
+and its ratio to the best rises. A target therefore survives above some T, see ``edges``. Epsilon alone
 keeps a token between two temperatures: ``d ln p / dT = (E[l] - l) / T^2`` changes sign once. For other stages
 no interval is claimed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, isfinite, log
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from elimtool.numerics.transfer import roomy
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.chain import Chain, step
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
+from elimtool.samplers.falling import Falling
 from elimtool.samplers.grammar import checks
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_p import MinP
-from elimtool.samplers.order import dot
+from elimtool.samplers.order import FEW
 from elimtool.samplers.stage import Context, Stage, level
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
@@ -39,11 +38,12 @@ from elimtool.samplers.top_n_sigma import TopNSigma
 from elimtool.samplers.top_p import TopP
 
 NAN, INF = float("nan"), float("inf")
-ROOM = 1e-11
-"""Relative width of the final bracket around an edge."""
-Temperatures = Float64[Tensor, "rows k"]
+HELD = 2**20
+"""Weights of targets that are held at a time."""
+WORDS = ("", "always", "never", "interval", "not determined")
+"""What is known about a target, by code."""
+Ends = Float64[Tensor, "rows k"]
 Alive = Bool[Tensor, "rows k"]
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,37 +53,21 @@ class TemperatureRanges:
     Attributes:
         t_min: Least T, 0 where it survives every low T; NaN without an interval.
         t_max: Greatest T, infinity without a limit.
-        status: ``interval``, ``always``, ``never`` or ``not determined`` (no rule is known for the stages
-            after the temperature, and no interval is claimed), by row and target; empty for padding.
+        code: Place of the status in ``WORDS``.
     """
 
-    t_min: Temperatures
-    t_max: Temperatures
-    status: list[list[str]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """One surviving target at the temperature stage.
-
-    Attributes:
-        logits: Falling logits of the survivors, shifted so that the best is 0.
-        slot: Index of the target in them.
-        stages: Active stages after the temperature that depend on T.
-    """
-
-    logits: Scores
-    slot: int
-    stages: tuple[Stage, ...]
+    t_min: Ends
+    t_max: Ends
+    code: Int64[Tensor, "rows k"]
 
     @property
-    def gap(self) -> float:
-        """Distance of the target's logit from the best, >= 0."""
-        return -float(self.logits[self.slot])
+    def status(self) -> list[list[str]]:
+        """What is known, by row and target.
 
-    def first_tied(self) -> int:
-        """Return the index of the first token with the target's logit."""
-        return int(np.searchsorted(-self.logits, self.gap))
+        ``interval``, ``always``, ``never`` or ``not determined`` (no rule is known for the stages after the
+        temperature, and no interval is claimed); empty for padding.
+        """
+        return [[WORDS[one] for one in row] for row in self.code.tolist()]
 
 
 def temperature_ranges(
@@ -117,18 +101,13 @@ def temperature_ranges(
         c = begun or Candidates.of(logits, targets)
         for stage in chain.stages[:reached]:
             c, _ = step(stage, c, context)
-    targets = targets.cpu()
+    targets = targets.to(c.scores.device)
     if not any(_removes(s) for s in after):
         return _answer(~c.gone, c.gone, targets)
     c, left, known = _prepare(c, after, context)
     if not left:
         return _answer(~c.gone, c.gone, targets)
-    low = torch.full(targets.shape, INF, dtype=torch.float64)
-    high = torch.full(targets.shape, INF, dtype=torch.float64)
-    for row, column in (known & ~c.gone).nonzero().tolist():
-        survivors = (c.scores[row, : int(c.n[row])] - c.top[row]).double()
-        target = _Target(survivors.numpy(), int(c.slots[row, column]), left)
-        low[row, column], high[row, column] = _interval(target)
+    low, high = _intervals(c, left, known & ~c.gone)
     never = c.gone | (known & (~(low <= high) | (low == INF)))
     return _answer(known & ~never & (low == 0) & (high == INF), never, targets, (known, low, high))
 
@@ -180,7 +159,7 @@ def _prepare(
     known = all(k in (MinP, TopP, TopA, TopK, Greedy, Epsilon) for k in kinds)
     if Epsilon in kinds:
         known = known and all(k in (MinP, Epsilon, TopK, Greedy) for k in kinds) and kinds[0] is Epsilon
-    every = torch.full(c.gone.shape, known)
+    every = torch.full_like(c.gone, known)
     if any(isinstance(s, TopP) and s.ties == "torch" for s in left):
         every &= ~_tied(c)
     if any(getattr(s, "flat", "cut") == "kept" for s in left):
@@ -189,144 +168,44 @@ def _prepare(
 
 
 def _tied(c: Candidates) -> Alive:
-    """Return which surviving targets are tied with another token."""
-    ties = (c.scores[:, None, :] == c.target_scores[:, :, None]).sum(-1) > 1
-    return ties & ~c.gone
+    """Return which surviving targets of sorted candidates are tied with another token."""
+    beside = [(c.slots + by).clamp(0, c.width - 1) for by in (-1, 1)]
+    ties = [(c.scores.gather(1, at) == c.target_scores) & (at != c.slots) for at in beside]
+    return (ties[0] | ties[1]) & ~c.gone
 
 
-def _slack(target: _Target, t: float) -> float:
-    """Return how far the target is inside the surviving prefix at T = t, >= 0 for survival; grows with t."""
-    z, mine = target.logits, -target.gap
-    weights = np.exp(z / t)
-    length = z.shape[0]
-    slack = INF
-    for stage in target.stages:
-        whole = float(weights[:length].sum()) if isinstance(stage, TopA | TopP) else NAN
-        if isinstance(stage, MinP | TopA):
-            edge = log(stage.p) if isinstance(stage, MinP) else log(stage.a / whole)
-            kept = int(np.searchsorted(-z, -edge * t, side="right"))
-            own = mine / t - edge
-        elif isinstance(stage, TopP):
-            place = target.first_tied() if stage.ties == "all" else target.slot
-            total = float(weights.sum()) if stage.mass_of == "full" else whole
-            own = stage.p - float(weights[:place].sum()) / total
-            kept = (
-                int(np.count_nonzero(weights.cumsum() < stage.p * total)) + 1
-                if stage is not target.stages[-1]
-                else length
-            )
-        else:
-            kept = 1 if isinstance(stage, Greedy) else _reach(stage, z)
-            own = INF if target.slot < kept else -INF
-        least = max(1, getattr(stage, "min_keep", 0))
-        slack = min(slack, own) if target.slot >= least else slack
-        length = min(length, max(kept, least))
-    return slack
-
-
-def _reach(stage: Stage, z: Scores) -> int:
-    """Return how many tokens a top-k keeps at any T."""
-    if not isinstance(stage, TopK):
-        raise TypeError(f"{stage.name} is not supported here")
-    k = min(max(stage.k, stage.min_keep), z.shape[0])
-    return k if stage.ties == "exact" else int(np.count_nonzero(z >= z[k - 1]))
-
-
-def _interval(target: _Target) -> tuple[float, float]:
-    """Return the temperatures between which a target survives: (0, inf) = all, (inf, inf) = none."""
-    if not target.stages or not isinstance(target.stages[0], Epsilon):
-        return _least(target), INF
-    low, high = _epsilon_interval(target, target.stages[0])
-    rest = _Target(target.logits, target.slot, target.stages[1:])
-    return max(low, _least(rest)), high
-
-
-def _least(target: _Target) -> float:
-    """Return the least T at which a target is in the surviving prefix: 0 = every T, infinity = none."""
-    if not target.stages:
-        return 0.0
-    if all(isinstance(s, MinP) and s.min_keep <= 1 and s.p < 1 for s in target.stages):
-        # min-p has a closed form: gap / T <= -ln p
-        return max(target.gap / -log(s.p) for s in target.stages if isinstance(s, MinP)) * (1 + ROOM)
-    return _edge(lambda t: _slack(target, t), target.gap)
-
-
-def _edge(slack: Callable[[float], float], gap: float) -> float:
-    """Find the least t with ``slack(t) >= 0``, for a slack that grows with t: 0 = every t, infinity = none.
-
-    Doubling finds a bracket, the Illinois method (Dowell & Jarratt 1971) narrows it in ln t, halving where it
-    stalls.
-    """
-    # under gap / 800 the target's weight exp(-gap / t) is 0 in float64
-    smallest, largest = max(gap / 800, 1e-12), max(gap * 1e9, 1.0)
-    if slack(largest) < 0:
-        return INF
-    if slack(smallest) >= 0:
-        return 0.0
-    t = min(max(1.0, smallest), largest)
-    value = slack(t)
-    while value < 0 and t < largest:
-        low, f_low, t = t, value, t * 2
-        value = slack(t)
-        if value >= 0:
-            return _narrow(slack, (low, f_low), (t, value))
-    if value < 0:
-        return INF
-    while t > smallest:
-        high, f_high, t = t, value, t / 2
-        value = slack(t)
-        if value < 0:
-            return _narrow(slack, (t, value), (high, f_high))
-    return 0.0
-
-
-def _narrow(slack: Callable[[float], float], dead: tuple[float, float], living: tuple[float, float]) -> float:
-    """Narrow a bracket around the edge, and return its surviving end; each end is ``(t, slack)``."""
-    low, f_low, high, f_high = log(dead[0]), dead[1], log(living[0]), living[1]
-    for turn in range(90):
-        if high - low < ROOM:
-            break
-        # every third turn halves: the secant alone can creep towards an end
-        usable = turn % 3 < 2 and isfinite(f_low) and isfinite(f_high) and f_high > f_low
-        middle = (low * f_high - high * f_low) / (f_high - f_low) if usable else (low + high) / 2
-        middle = min(max(middle, low + ROOM / 4), high - ROOM / 4)
-        value = slack(exp(middle))
-        if value >= 0:
-            high, f_high, f_low = middle, value, f_low / 2  # Illinois: halve the end that stays
-        else:
-            low, f_low, f_high = middle, value, f_high / 2
-    return exp(high)
-
-
-def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
-    """Return the temperatures between which a target's probability is at least epsilon; (inf, inf) = none.
-
-    The probability rises with T until the mean logit falls to the target's own, then falls towards uniform.
-    """
-    z, mine = target.logits, -target.gap
-    if mine >= float(z[min(stage.min_keep, z.shape[0]) - 1]):
-        return 0.0, INF
-
-    def past_peak(t: float) -> float:
-        weights = np.exp(z / t)
-        return mine - dot(weights, z) / float(weights.sum())
-
-    def slack(t: float) -> float:
-        return mine / t - log(np.exp(z / t).sum()) - log(stage.epsilon)
-
-    peak = min(_edge(past_peak, target.gap), max(target.gap * 1e9, 1.0))
-    if slack(peak) < 0:
-        return INF, INF
-    low = _edge(lambda t: slack(min(t, peak)), target.gap)
-    beyond = _edge(lambda t: -slack(max(t, peak)) - 1e-300, target.gap)
-    return low, beyond * (1 - 4 * ROOM) if beyond < INF else INF
+def _intervals(c: Candidates, stages: Sequence[Stage], wanted: Alive) -> tuple[Ends, Ends]:
+    """Find the ends of the intervals of wanted targets among sorted survivors; infinity for others."""
+    low, high = torch.full((2, *wanted.shape), INF, dtype=torch.float64, device=wanted.device)
+    shifted = c.scores.double() - c.top.double()
+    alone = wanted.is_cpu and c.width >= FEW  # wide rows one by one: each has other survivors
+    if wanted.is_cpu:
+        row, k = wanted.nonzero(as_tuple=True)
+        if not len(row):
+            return low, high
+    else:  # which are wanted, the host would have to wait for
+        place = torch.arange(wanted.numel(), device=wanted.device)
+        row, k = place // wanted.shape[1], place % wanted.shape[1]
+    each = wanted.sum(-1)
+    sizes = each[each > 0].tolist() if alone else max(1, roomy(HELD, wanted.device) // c.width)
+    for of, column in zip(torch.split(row, sizes), torch.split(k, sizes), strict=True):
+        logits = shifted[of[:1]] if alone else shifted
+        found = Falling(
+            logits,
+            of - of[0] if alone else of,
+            c.n[of].clamp(min=1),
+            c.slots[of, column].clamp(min=0),
+            torch.full(of.shape, INF, dtype=torch.float64, device=of.device),
+        )
+        low[of, column], high[of, column] = found.interval(stages)
+    return low, high
 
 
 def _answer(
     always: Alive,
     never: Alive,
     targets: Int[Tensor, "rows k"],
-    found: tuple[Alive, Temperatures, Temperatures] | None = None,
+    found: tuple[Alive, Ends, Ends] | None = None,
 ) -> TemperatureRanges:
     """Build the result; ``found``: for which targets an interval is known, and its ends."""
     padding = targets < 0
@@ -337,6 +216,6 @@ def _answer(
     t_min = torch.where(always, 0.0, torch.where(inside, low, nan))
     t_max = torch.where(always, INF, torch.where(inside, high, nan))
     code = torch.where(always, 1, torch.where(never, 2, torch.where(inside, 3, 4)))
-    words = ("", "always", "never", "interval", "not determined")
-    status = [[words[value] for value in row] for row in code.masked_fill(padding, 0).tolist()]
-    return TemperatureRanges(t_min.masked_fill(padding, NAN), t_max.masked_fill(padding, NAN), status)
+    return TemperatureRanges(
+        t_min.masked_fill(padding, NAN), t_max.masked_fill(padding, NAN), code.masked_fill(padding, 0)
+    )

@@ -19,6 +19,8 @@ from elimtool.metrics.metric import Metric
 from elimtool.model.model import Model
 from elimtool.model.small import small_model
 from elimtool.samplers import Chain, History, Stage, StageRecord
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.fetching import on_host
 from elimtool.tasks.trace import trace
 
 __all__ = ["KINDS", "PROMPTS", "check_lens", "check_metric", "check_stage", "rows", "small_model"]
@@ -67,9 +69,9 @@ def check_stage(stage: Stage) -> None:
     """Check what every stage promises, on rows of every kind.
 
     It does not edit its input, gives the same twice, treats each row as if it were alone, keeps a token
-    unless it bans some, and its fates, ranks and margins agree; where it is off it changes nothing. What its
-    formula should be, no such check can know: test it against something that does not come from the same
-    head.
+    unless it bans some, and its fates, ranks and margins agree; on a device it gives the same, if it says
+    that it can act there; where it is off it changes nothing. What its formula should be, no such check can
+    know: test it against something that does not come from the same head.
 
     Raises:
         AssertionError: A promise is broken; the message says which, and on which kind of rows.
@@ -118,6 +120,14 @@ def _promises(stage: Stage, kind: str) -> None:
         f"{where}: mass is lost"
     )
     _fates(entry, stage.role, where)
+    if stage.acts_on_device():
+        begun = Candidates.of(x, targets, masked=True)
+        there = on_host([chain.run(x, targets, histories, begun=begun)])[0].records[0]
+        for name in ("active", "n_after", "rank_before", "alive_after", "mass_pruned", "threshold", "margin"):
+            one, other = (getattr(found, name).double() for found in (there, entry))
+            assert torch.allclose(one, other, equal_nan=True, atol=1e-12), (
+                f"{where}: {name} is another on a device"
+            )
 
 
 def _fates(entry: StageRecord, role: str, where: str) -> None:

@@ -44,6 +44,7 @@ class AdaptiveP(Stage):
         "koboldcpp kcpp_src/gpttype_adapter.cpp sample_adaptive_p",
         "text-generation-webui modules/sampler_hijack.py AdaptivePLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     target: float = -1.0
     decay: float = 0.9

@@ -29,6 +29,7 @@ class AllowedTokens(Ban):
         "vLLM vllm/sampling_params.py SamplingParams allowed_token_ids",
         "transformers generation/logits_process.py PrefixConstrainedLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     tokens: tuple[int, ...] = ()
 

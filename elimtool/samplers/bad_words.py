@@ -39,6 +39,7 @@ class BadWords(Ban):
         "transformers generation/logits_process.py NoBadWordsLogitsProcessor",
         "vLLM vllm/v1/sample/ops/bad_words.py",
     )
+    on_device: ClassVar[bool] = True
 
     words: tuple[tuple[int, ...] | str, ...] = ()
     scope: Scope = "all"

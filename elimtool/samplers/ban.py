@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 from elimtool.samplers.stage import Context, Effect, Fate, Role, Stage
@@ -68,9 +71,7 @@ class Ban(Stage):
         acts = torch.tensor([bool(tokens) for tokens, _ in found])
         if not bool(acts.any()):
             return Effect(c, active=acts, notes=self.notes)
-        table = torch.ones((len(found), c.vocab), dtype=torch.bool)
-        for row, (tokens, _) in enumerate(found):
-            table[row, list(tokens)] = False
+        table = _others([tokens for tokens, _ in found], c)
         keep = table if c.tokens is None else table.gather(1, c.ids)
         rules = tuple(Banned(frozenset(tokens), rule) for tokens, rule in found)
         return Effect(c, keep=keep, active=acts, notes=self.notes, rules=rules)
@@ -78,6 +79,20 @@ class Ban(Stage):
     def why(self, _: Fate, /) -> str:
         """Explain: it is banned."""
         return f"banned by {self.name}"
+
+
+def _others(banned: Sequence[tuple[int, ...]], c: Candidates) -> Bool[Tensor, "rows vocab"]:
+    """Mark the tokens of the vocabulary that are not banned in each row."""
+    if not c.masked:
+        table = torch.ones((len(banned), c.vocab), dtype=torch.bool)
+        for row, tokens in enumerate(banned):
+            table[row, list(tokens)] = False
+        return table
+    places = torch.full((len(banned), max(map(len, banned))), c.vocab)
+    for row, tokens in enumerate(banned):
+        places[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+    there = torch.ones((len(banned), c.vocab + 1), dtype=torch.bool, device=c.scores.device)
+    return there.scatter_(1, sent(places, c.scores.device), False)[:, : c.vocab]
 
 
 class Banned(Mapping[int, Rule]):

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.distribution import NEG_INF, Distribution, Order
-from elimtool.samplers.layout import compacted, in_order
+from elimtool.numerics.transfer import array, sent
+from elimtool.samplers.distribution import NEG_INF, Distribution, Order, Ranked
+from elimtool.samplers.layout import compacted, hidden, in_order
 from elimtool.samplers.order import FEW, count_larger, tally
 
 
@@ -29,41 +30,90 @@ class Candidates(Distribution):
         dtype: torch.dtype = torch.float64,
         sequential: bool = False,
         compiled: bool = False,
+        masked: bool | None = None,
     ) -> Candidates:
-        """Start from raw logits, on the CPU.
+        """Start from raw logits, on their device.
 
         Args:
             logits: Any float dtype and device; ``-inf`` is a removed token.
-            targets: Token ids to follow, -1 = none.
+            targets: Token ids to follow, -1 = none; those of the host are sent to the logits.
             dtype: float64, or float32 to work in the engine's precision.
             sequential: Sum in array order (only with float32).
             compiled: Whether compiled loops may be used, for float64: see ``elimtool.numerics.kernels``.
+            masked: Whether to look at no number on the host; ``None`` = if the logits are on another device.
 
         Raises:
-            ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
+            ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary. On
+                a device it is raised when results come back, see ``check``.
         """
-        scores, targets = logits.to("cpu", dtype), targets.cpu()
-        highest = logits.amax(-1, keepdim=True).to("cpu", dtype)  # NaN if any logit of the row is
-        bad = ~torch.isfinite(highest)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0, 0])
-            raise ElimError(f"row {row} of the logits holds NaN, +inf, or no finite value at all")
-        if targets.numel() and (int(targets.max()) >= logits.shape[1] or int(targets.min()) < -1):
-            raise ElimError(f"`targets` must be token ids from 0 to {logits.shape[1] - 1}, or -1 for none")
+        masked = not logits.is_cpu if masked is None else masked
+        vocab = logits.shape[1]
+        highest = logits.amax(-1, keepdim=True).to(dtype)  # NaN if any logit of the row is
+        lost = ((targets >= vocab) | (targets < -1)).any()
+        if not masked:
+            check(~torch.isfinite(highest[:, 0]), lost, vocab)
+        elif targets.is_cpu:
+            check(torch.zeros(1, dtype=torch.bool), lost, vocab)
+            targets = sent(targets, logits.device)
+        else:  # an id that does not exist would end the process there
+            targets = targets.clamp(min=-1, max=vocab - 1)
+        scores = logits.to(dtype)
         alive = (scores.gather(1, targets.clamp(min=0)) > NEG_INF) & (targets >= 0)
-        size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64)
         begun = Candidates(
             scores,
             None,
             targets.masked_fill(~alive, -1),
-            logits.shape[1],
-            size,
+            vocab,
+            torch.full((logits.shape[0],), vocab, dtype=torch.int64, device=logits.device),
             sequential=sequential,
             compiled=compiled,
             wanted=targets,
+            masked=masked,
+            ranked=Ranked(scores) if masked else None,
+            holes=False,
         )
         begun.__dict__["top"] = highest  # what the cached property would compute again
+        if masked:
+            begun.__dict__["unchecked"] = (~torch.isfinite(highest[:, 0]), lost)
         return begun
+
+    @cached_property
+    def unchecked(self) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, ""]] | None:
+        """What ``check`` takes, where it has not been looked at yet; ``None`` where there is nothing to."""
+        return None
+
+    @cached_property
+    def here(self) -> Candidates:
+        """The same tokens on the host, fetched once for all chains that have to run there."""
+        if not self.masked:
+            return self
+        wanted = self.slots[:, :0] if self.wanted is None else self.wanted
+        # ids are whole numbers, which float64 holds
+        found = torch.from_numpy(array(torch.cat([self.wide(), wanted.to(self.scores)], 1)))
+        logits, targets = found[:, : self.vocab].contiguous(), found[:, self.vocab :].long()
+        return Candidates.of(logits, targets, compiled=self.compiled, masked=False)
+
+    def on(self, device: torch.device) -> Candidates:
+        """Send the tokens to a device without a wait; those that are on it already stay."""
+        if self.scores.device == device:
+            return self
+
+        def there(tensor: Tensor) -> Tensor:
+            return sent(tensor.contiguous(), device)
+
+        scores = there(self.scores)
+        return replace(
+            self,
+            scores=scores,
+            tokens=None if self.tokens is None else there(self.tokens),
+            slots=there(self.slots),
+            size=there(self.size),
+            wanted=None if self.wanted is None else there(self.wanted),
+            total=None,
+            masked=True,
+            may_be_empty=not self.filled,
+            ranked=Ranked(scores) if self.tokens is None else None,
+        )
 
     def led_by(self, tokens: Int[Tensor, "rows some"]) -> None:
         """Take over which tokens have the largest scores of each row, falling, where that is known."""
@@ -97,7 +147,7 @@ class Candidates(Distribution):
     def ranks(self) -> Int[Tensor, "rows k"]:
         """Strict rank of each target among the survivors, 1 .. n; 0 for a removed one."""
         scores = self.target_scores
-        if self.order == "falling" and self.width >= FEW:
+        if self.order == "falling" and (self.masked or self.width >= FEW):
             above = torch.searchsorted(-self.scores, -scores)
         elif self.measured is not None:
             above = torch.from_numpy(self.measured.larger)
@@ -120,7 +170,11 @@ class Candidates(Distribution):
         """Replace the scores; ``keeps_order`` says that the change cannot reorder the tokens."""
         order: Order = self.order if keeps_order or self.order == "id" else "none"
         dead = self.at(scores, NEG_INF) == NEG_INF
-        fresh = replace(self, scores=scores, order=order, slots=self.slots.masked_fill(dead, -1), total=None)
+        slots = self.slots.masked_fill(dead, -1)
+        ranked, holes = self.ranked, self.holes
+        if not keeps_order and ranked is not None:
+            ranked, holes = Ranked(scores), False
+        fresh = replace(self, scores=scores, order=order, slots=slots, total=None, ranked=ranked, holes=holes)
         if keeps_order and "ranks" in self.__dict__:
             fresh.__dict__["ranks"] = self.ranks.masked_fill(dead, 0)
         return fresh
@@ -145,16 +199,26 @@ class Candidates(Distribution):
         """Sorted copy, made once for all stages, and the column that each of its columns was."""
         return in_order(self)
 
-    def keep(self, mask: Bool[Tensor, "rows width"], size: Int[Tensor, " rows"] | None = None) -> Candidates:
+    def keep(
+        self,
+        mask: Bool[Tensor, "rows width"],
+        size: Int[Tensor, " rows"] | None = None,
+        most: int | None = None,
+    ) -> Candidates:
         """Remove every column outside ``mask``.
 
         Args:
             mask: Columns to keep; it may include removed tokens.
             size: Length of the engine's array afterwards; default: the survivors.
+            most: Number of columns that the mask has at most in a row, if that is known without looking.
         """
         mask = mask if self.whole else mask & self.alive
         n = tally(mask)
         size = n if size is None else torch.maximum(size, n)
+        if self.masked:
+            fresh = hidden(self, mask, n, size, most)
+            fresh.__dict__["n"] = n
+            return fresh
         if torch.equal(n, self.n):  # nothing is removed: what is known stays true
             return replace(self, size=size)._inherit(self)
         fresh = self._only(mask, n, size)
@@ -183,13 +247,27 @@ class Candidates(Distribution):
         dead = (wanted < 0) | (scores.gather(1, wanted.clamp(min=0)) == NEG_INF)
         size = torch.full_like(self.size, self.vocab)
         slots = wanted.masked_fill(dead, -1)
-        return replace(self, scores=scores, tokens=None, slots=slots, size=size, order="id", total=None)
+        return replace(
+            self,
+            scores=scores,
+            tokens=None,
+            slots=slots,
+            size=size,
+            order="id",
+            total=None,
+            ranked=Ranked(scores) if self.masked else None,
+            holes=False,
+        )
 
     def stocked(self, empty: Bool[Tensor, " rows"]) -> Candidates:
         """Put a token into rows that have none, so that no stage is shown a row without survivors."""
         scores = self.scores.clone()
-        scores[empty, 0] = 0.0
+        scores[:, 0].masked_fill_(empty, 0.0)
         return replace(self, scores=scores)
+
+    def doubted(self) -> Candidates:
+        """Remember that a row may be without a token from here on."""
+        return self if self.may_be_empty else replace(self, may_be_empty=True)._inherit(self)
 
     def emptied(self, empty: Bool[Tensor, " rows"]) -> Candidates:
         """Remove every token of some rows."""
@@ -202,3 +280,21 @@ class Candidates(Distribution):
             if name not in self.__dict__ and name != "_in_order":  # that one has other sizes and totals
                 self.__dict__[name] = value
         return self
+
+
+def check(bad: Bool[Tensor, " rows"], lost: Bool[Tensor, ""], vocab: int) -> None:
+    """Refuse logits and targets that no chain can run on.
+
+    Args:
+        bad: Rows without a finite maximum.
+        lost: Whether a target is no token.
+        vocab: Size of the vocabulary.
+
+    Raises:
+        ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
+    """
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        raise ElimError(f"row {row} of the logits holds NaN, +inf, or no finite value at all")
+    if bool(lost):
+        raise ElimError(f"`targets` must be token ids from 0 to {vocab - 1}, or -1 for none")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError, checked_fields
 from elimtool.files.plugins import ORIGINS
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.draws import second_draws
 from elimtool.samplers.grammar import Grammar
@@ -21,7 +22,7 @@ from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.phrase_ban import PhraseBan
 from elimtool.samplers.recording import Standing, record
 from elimtool.samplers.soft_ban import SoftBan
-from elimtool.samplers.stage import Context, Effect, Stage
+from elimtool.samplers.stage import MAY_EMPTY, Context, Effect, Stage
 from elimtool.samplers.stage_record import StageRecord
 from elimtool.samplers.vocabulary import Vocabulary
 from elimtool.version import __version__
@@ -142,33 +143,33 @@ class Chain:
         """Apply the stages, and record what each did.
 
         Args:
-            logits: Any float dtype, ``-inf`` allowed; never edited. Samplers run on the CPU, which is fast
-                enough for rows of a vocabulary, so that no ledger depends on the model's device.
+            logits: Any float dtype, ``-inf`` allowed; never edited. Without ``begun``, those of a device are
+                fetched to the host.
             targets: Token ids to follow, -1 = none.
             histories: One per row; ``None`` = empty histories.
             state: From ``start`` or ``accept``; ``None`` = the state before the first token.
             draws: Uniform random numbers in [0, 1), one per row, for stages that act by chance; a second pass
                 takes ``second_draws`` of them.
-            begun: ``Candidates.of(logits, targets)``, shared by the exact chains that run on the same rows,
-                so that what one chain computes about them is not computed again.
+            begun: ``Candidates.of(logits, targets)``, shared by the chains that run on the same rows, so that
+                what one exact chain computes about them is not computed again. Where it is on a device, so
+                is the ledger, and nothing is waited for, unless the chain runs on the host alone: then the
+                rows are fetched, once for all such chains.
 
         Raises:
             ElimError: A row without a finite logit, with NaN or +inf; a target outside the vocabulary; or the
                 number of histories or draws is not the number of rows.
         """
-        logits, targets = logits.cpu(), targets.cpu()
         rows = logits.shape[0]
         if histories is not None and len(histories) != rows:
             raise ElimError(f"{len(histories):,} histories for {rows:,} rows of logits: give one per row")
         if draws is not None and draws.shape[0] != rows:
             raise ElimError(f"{draws.shape[0]:,} draws for {rows:,} rows of logits: give one per row")
         histories = histories if histories is not None else [History()] * rows
-        dtype = torch.float64 if self.precision == "exact" else torch.float32
-        sequential = self.precision == "float32" and self.accumulation == "sequential"
-        shared = begun is not None and begun.scores.dtype == dtype and begun.sequential == sequential
-        c = begun if begun is not None and shared else Candidates.of(logits, targets, dtype, sequential)
-        given = c
+        given = c = self._begun(logits, targets, begun)
+        logits, targets, device = c.scores, targets.cpu() if c.wanted is None else c.wanted, c.scores.device
         state = self.start(rows) if state is None else state
+        state = {index: sent(one, device) for index, one in state.items()}
+        draws = None if draws is None else sent(draws, device)
         records: list[StageRecord] = []
         standing = Standing.of(c, targets)
         for index, stage in enumerate(self.stages):
@@ -189,6 +190,26 @@ class Chain:
             records.append(record(stage, c, after, effect, targets, (standing, left)))
             c, standing = after, left
         return Ledger(self.name, targets, tuple(records), c)
+
+    def _begun(
+        self, logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"], begun: Candidates | None
+    ) -> Candidates:
+        """Return the distribution to begin with, where the chain can run."""
+        dtype = torch.float64 if self.precision == "exact" else torch.float32
+        sequential = self.precision == "float32" and self.accumulation == "sequential"
+        if begun is None:
+            return Candidates.of(logits.cpu(), targets.cpu(), dtype, sequential)
+        begun = begun if self.acts_on_device else begun.here
+        if begun.scores.dtype == dtype and begun.sequential == sequential:
+            return begun
+        here = begun.here
+        wanted = targets.cpu() if here.wanted is None else here.wanted
+        return Candidates.of(here.scores if begun.masked else logits.cpu(), wanted, dtype, sequential)
+
+    @cached_property
+    def acts_on_device(self) -> bool:
+        """Whether the chain can run where the logits are: exactly, and all stages that are on can."""
+        return self.precision == "exact" and all(s.acts_on_device() for s in self.stages if not s.is_off())
 
     @cached_property
     def _has_grammar(self) -> bool:
@@ -297,23 +318,26 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
     """Apply one stage; return the new distribution, and what the stage did."""
     if stage.is_off():
         return c, Effect(c)
-    if stage.revives or c.fewest:
-        effect = _applied(stage, c, context)
-        return _followed(effect), effect
+    if stage.revives or c.filled:
+        effect = _applied(stage, c, context).there()
+        return _followed(stage, effect), effect
     empty = c.n == 0
-    effect = _applied(stage, c.stocked(empty), context)
-    return _followed(effect).emptied(empty), effect.without(empty)
+    effect = _applied(stage, c.stocked(empty), context).there()
+    return _followed(stage, effect).emptied(empty), effect.without(empty)
 
 
-def _followed(effect: Effect) -> Candidates:
+def _followed(stage: Stage, effect: Effect) -> Candidates:
     """Make the distribution that an effect leaves."""
-    base = after = effect.base
+    base = effect.base
+    if base.masked and stage.role in MAY_EMPTY:
+        base = base.doubted()
+    after = base
     if effect.revived is not None:
         return base.revived(effect.revived)
     if effect.scores is not None:
         after = base.rescored(effect.scores, effect.keeps_order)
     if effect.keep is not None:
-        after = after.keep(effect.keep, effect.size)
+        after = after.keep(effect.keep, effect.size, effect.most)
     return after
 
 
@@ -327,7 +351,7 @@ def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
     plugin = ORIGINS.get(type(stage))
     if plugin is None:
         return stage.apply(c, context)
-    before = c.scores.clone()
+    before = None if c.masked else c.scores.clone()  # on a device no number is looked at
     try:
         effect = stage.apply(c, context)
     except (ElimError, MemoryError):
@@ -336,7 +360,7 @@ def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
         raise plugin.failed(f"{type(error).__name__}: {error}") from error
     if not isinstance(effect, Effect):
         raise plugin.failed(f"apply returns a {type(effect).__name__}, not an Effect")
-    if not torch.equal(before, c.scores):
+    if before is not None and not torch.equal(before, c.scores):
         raise plugin.failed("apply edits the scores that it is shown")
     shapes = {"keep": c.scores, "scores": c.scores, "threshold": c.scores[:, 0], "margin": c.target_scores}
     for name, like in shapes.items():
@@ -346,6 +370,6 @@ def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
     if effect.keep is not None and effect.keep.dtype != torch.bool:
         raise plugin.failed("keep must be boolean")
     may_empty = stage.role in ("ban", "require")
-    if effect.keep is not None and not may_empty and not effect.keep.any(-1).all():
+    if effect.keep is not None and not may_empty and not c.masked and not effect.keep.any(-1).all():
         raise plugin.failed("keep must keep a token in every row, unless its role is ban or require")
     return effect

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.stage import Context, Effect, Role, Stage
@@ -36,7 +37,7 @@ class Combine(Stage):
     unit: ClassVar[str] = "logit"
     needs: ClassVar[str] = AGAINST
 
-    def beside(self, context: Context) -> Float64[Tensor, "rows *others vocab"]:
+    def beside(self, c: Candidates, context: Context) -> Float64[Tensor, "rows *others vocab"]:
         """Return the other logits of every row.
 
         Raises:
@@ -46,11 +47,11 @@ class Combine(Stage):
         rows = [row for row in found if row is not None]
         if len(rows) < len(found):
             raise ElimError(f"{self.name} needs other logits beside the model's own", HINTS[self.needs])
-        return torch.stack(rows).double()
+        return sent(torch.stack(rows).double(), c.scores.device)
 
     def extrapolated(self, c: Candidates, context: Context, scale: float, raw: bool = False) -> Effect:
         """Move from the log-probabilities (``raw``: logits) after the second prompt past the model's own."""
-        own, wide = c.scores, self.beside(context)
+        own, wide = c.scores, self.beside(c, context)
         if not raw:
             own, wide = own - own.logsumexp(-1, keepdim=True), wide.log_softmax(-1)
         other = (wide if c.tokens is None else wide.gather(1, c.ids)).to(own)

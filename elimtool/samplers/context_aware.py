@@ -26,6 +26,7 @@ class ContextAware(Combine):
     main: ClassVar[str] = "alpha"
     off: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
     sources: ClassVar[tuple[str, ...]] = ("Shi et al. 2023, arXiv 2305.14739",)
+    on_device: ClassVar[bool] = True
 
     alpha: float = 0.0
 

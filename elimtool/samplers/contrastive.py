@@ -39,6 +39,7 @@ class Contrastive(Combine):
         "Li et al. 2022, arXiv 2210.15097",
         "O'Brien and Lewis 2023, arXiv 2309.09117",
     )
+    on_device: ClassVar[bool] = True
 
     beta: float = 0.0
     share: float = 0.1
@@ -52,7 +53,7 @@ class Contrastive(Combine):
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Mask the improbable, then contrast."""
         own = torch.log(c.exact)
-        wide = self.beside(context).log_softmax(-1)
+        wide = self.beside(c, context).log_softmax(-1)
         other = wide if c.tokens is None else wide.gather(1, c.ids)
         edge = self.share * c.top_prob
         keep = c.exact >= edge[:, None]

@@ -46,7 +46,7 @@ class DoLa(Combine):
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Contrast with the farthest layer."""
-        readouts = self.beside(context)  # rows, layers, vocabulary
+        readouts = self.beside(c, context)  # rows, layers, vocabulary
         last = readouts.shape[1] - 2
         if max(self.layers) >= last:
             hint = f"layers before the last go from -1 to {last - 1}"

@@ -85,6 +85,7 @@ class DRY(Stage):
         "llama.cpp src/llama-sampler.cpp llama_sampler_dry",
         "koboldcpp gpttype_adapter.cpp sample_dry",
     )
+    on_device: ClassVar[bool] = True
 
     multiplier: float = 0.0
     rewards: bool = True
@@ -169,8 +170,7 @@ class DRY(Stage):
         for row, matches in enumerate(found):
             for place, match in enumerate(m for m in matches if m.token < c.vocab):
                 tokens[row, place], penalties[row, place] = match.token, match.penalty
-        at, columns = c.located(tokens)
-        scores[at[0], columns] -= penalties[at]
+        c.change(scores, tokens, torch.sub, penalties)
         details = tuple({m.token: m for m in matches} for matches in found)
         return Effect(c, scores=scores, notes=notes, details=details)
 

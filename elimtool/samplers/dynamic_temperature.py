@@ -42,6 +42,7 @@ class DynamicTemperature(Stage):
         "koboldcpp gpttype_adapter.cpp sample_entropy",
         "text-generation-webui modules/sampler_hijack.py DynamicTemperatureLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
     bound_of: ClassVar[str] = BIAS
 
     temperature: float = 1.0

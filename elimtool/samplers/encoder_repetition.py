@@ -30,6 +30,7 @@ class EncoderRepetition(Stage):
     sources: ClassVar[tuple[str, ...]] = (
         "transformers generation/logits_process.py EncoderRepetitionPenaltyLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     penalty: float = 1.0
 

@@ -36,6 +36,7 @@ class Epsilon(Stage):
         "Hewitt, Manning & Liang 2022, arXiv 2210.15191",
         "transformers generation/logits_process.py EpsilonLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     epsilon: float = 0.0
     min_keep: int = 1

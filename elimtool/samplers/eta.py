@@ -34,6 +34,7 @@ class Eta(Stage):
         "Hewitt, Manning & Liang 2022, arXiv 2210.15191",
         "transformers generation/logits_process.py EtaLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     epsilon: float = 0.0
     min_keep: int = 1
@@ -45,7 +46,7 @@ class Eta(Stage):
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a probability that depends on the entropy."""
         entropy = c.entropy.to(c.scores.dtype)
-        epsilon = torch.as_tensor(self.epsilon, dtype=c.scores.dtype, device=c.scores.device)
+        epsilon = torch.full_like(entropy[:1], self.epsilon)
         eta = torch.minimum(epsilon, epsilon.sqrt() * torch.exp(-entropy))
         keep = (c.probs >= eta[:, None]) | (c.scores >= c.kth(self.min_keep))
         margin = c.target_probs.log() - eta.double().log()[:, None]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from elimtool.errors import ElimError
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.history import Scope
@@ -38,6 +39,7 @@ class Force(Stage):
         "transformers generation/logits_process.py ForcedBOSTokenLogitsProcessor,"
         " ForcedEOSTokenLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     tokens: tuple[int, ...] = ()
     length: int | None = None
@@ -62,11 +64,10 @@ class Force(Stage):
         acts = torch.tensor([length == self.length for length in lengths])
         if not bool(acts.any()):
             return Effect(c, active=acts)
-        wide = c.wide().clone()
-        wide[acts] = NEG_INF
-        for token in self.tokens:
-            wide[acts, token] = 0.0
-        return Effect(c, revived=wide, active=acts)
+        forced = torch.full((c.vocab,), NEG_INF, dtype=c.scores.dtype)
+        forced[list(self.tokens)] = 0.0
+        forced, acts = (sent(one, c.scores.device) for one in (forced, acts))
+        return Effect(c, revived=torch.where(acts[:, None], forced, c.wide()), active=acts)
 
     def why(self, _: Fate, /) -> str:
         """Explain: others are forced."""

@@ -18,10 +18,10 @@ def select_best(c: Candidates, size: Int[Tensor, " rows"] | None = None) -> Effe
     """Keep the best token of each row, the lowest id among ties; threshold = the best logit."""
     keep = c.ids == c.top_token[:, None]
     keep = keep & c.alive
-    second = c.after(torch.ones_like(c.n))  # the best of the others, equal to the best in a tie
+    second = c.kth(2)  # the best of the others, equal to the best in a tie
     chosen = c.at(keep, False)
     margin = torch.where(chosen, c.target_scores - second, c.target_scores - c.top)
-    return Effect(c, keep=keep, threshold=c.top[:, 0], margin=margin, size=size)
+    return Effect(c, keep=keep, threshold=c.top[:, 0], margin=margin, size=size, most=1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Greedy(Stage):
     margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ("llama.cpp src/llama-sampler.cpp llama_sampler_greedy",)
+    on_device: ClassVar[bool] = True
     bound_of: ClassVar[str] = BIAS
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:

@@ -33,6 +33,7 @@ class Guidance(Combine):
         "Sanchez et al. 2023, arXiv 2306.17806",
         "transformers generation/logits_process.py UnbatchedClassifierFreeGuidanceLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     scale: float = 1.0
     of: Literal["log_probs", "logits"] = "log_probs"

@@ -55,10 +55,10 @@ class Ledger:
         Args:
             stage: Index of the stage after which they are alive.
         """
-        return self._output_masses[stage]
+        return self.output_masses[stage]
 
     @cached_property
-    def _output_masses(self) -> list[Float64[Tensor, " rows"]]:
+    def output_masses(self) -> list[Float64[Tensor, " rows"]]:
         """What ``output_mass`` returns of every stage; one that changes nothing costs nothing."""
         begun = last = self.before(0)
         mass = begun.held
@@ -66,7 +66,7 @@ class Ledger:
         for stage in range(len(self.records)):
             after = self.before(stage + 1)
             if after is not last:
-                given = begun.exact.gather(1, after.ids)
+                given = begun.exact if after.tokens is None else begun.exact.gather(1, after.tokens)
                 mass, last = sum_products(given, torch.ones_like(given), after.alive), after
             found.append(mass.clamp(max=1.0))
         return found

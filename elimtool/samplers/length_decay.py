@@ -52,7 +52,7 @@ class LengthDecay(Stage):
         """Raise the end."""
         past = torch.tensor([len(history.generated) - self.after for history in context.histories])
         grown = self.factor ** past.clamp(min=0).to(c.scores) - 1
-        ends = torch.isin(c.ids, torch.tensor(self.eos or (), dtype=torch.int64)) & c.alive
+        ends = c.among(self.eos or ()) & c.alive
         lift = (c.scores.abs() * grown[:, None]).masked_fill(~ends, 0.0)
         best = c.scores.masked_fill(ends, NEG_INF).amax(-1)
         details: list[dict[int, Lift]] = [{} for _ in context.histories]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from elimtool.errors import ElimError
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.ban import Banned, Rule
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
@@ -46,6 +47,7 @@ class LogitBias(Stage):
         "vLLM vllm/sampling_params.py SamplingParams.from_optional, _validate_logit_bias",
         "SGLang srt/sampling/sampling_params.py SamplingParams.verify",
     )
+    on_device: ClassVar[bool] = True
 
     bias: tuple[tuple[int | str, float], ...] = ()
     bans: tuple[int, ...] = ()
@@ -115,7 +117,7 @@ class LogitBias(Stage):
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Add the biases."""
         self.check_vocabulary(c.vocab)
-        table = torch.zeros(c.vocab, dtype=c.scores.dtype, device=c.scores.device)
+        table = torch.zeros(c.vocab, dtype=c.scores.dtype)
         for token, value in self.effective:
             if token < c.vocab:
                 table[token] += value
@@ -130,7 +132,9 @@ class LogitBias(Stage):
         notes += ["texts do not act: the chain was given no vocabulary"] * self.wants_text
         banned = Banned(frozenset(token for token, value in effective if value == NEG_INF), _rule)
         rules = (banned,) * len(c.n) if banned else ()
-        return Effect(c, scores=c.scores + table[c.ids], notes=tuple(notes), rules=rules)
+        biases = sent(table, c.scores.device)
+        biases = biases if c.tokens is None else biases[c.tokens]
+        return Effect(c, scores=c.scores + biases, notes=tuple(notes), rules=rules)
 
     def why(self, _: Fate, /) -> str:
         """Explain: the token is banned."""

@@ -35,6 +35,7 @@ class MinK(Stage):
         "Ding et al. 2026, arXiv 2604.11012",
         "vLLM pull request 48142 (open)",
     )
+    on_device: ClassVar[bool] = True
 
     tau: float = 3.0
 
@@ -44,7 +45,7 @@ class MinK(Stage):
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut behind the cliff."""
         c = c.sorted()
-        place = torch.arange(1, c.width + 1)
+        place = torch.arange(1, c.width + 1, device=c.scores.device)
         last = c.scores.gather(1, c.n[:, None] - 1)
         span = c.top - last
         falls = (c.scores[:, :-1] - c.scores[:, 1:]) / place[:-1]  # the range is the same for all

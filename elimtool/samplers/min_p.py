@@ -35,6 +35,7 @@ class MinP(Stage):
         "transformers generation/logits_process.py MinPLogitsWarper",
         "llama.cpp src/llama-sampler.cpp llama_sampler_min_p",
     )
+    on_device: ClassVar[bool] = True
     bound_of: ClassVar[str] = BIAS
 
     p: float = 0.0

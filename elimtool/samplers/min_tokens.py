@@ -36,6 +36,7 @@ class MinTokens(Ban):
         " MinNewTokensLengthLogitsProcessor",
         "vLLM vllm/v1/sample/logits_processor/builtin.py MinTokensLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     bound_of: ClassVar[str] = "tokens"
 

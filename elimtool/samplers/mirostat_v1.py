@@ -35,6 +35,7 @@ class MirostatV1(Mirostat):
         "Basu et al. 2020, arXiv 2007.14966",
         "llama.cpp src/llama-sampler.cpp llama_sampler_mirostat",
     )
+    on_device: ClassVar[bool] = True
 
     m: int = 100
 
@@ -58,7 +59,7 @@ class MirostatV1(Mirostat):
         k = ((e * 2**mu) / (1 - float(c.vocab) ** -e)) ** (1 / s)
         usable = torch.isfinite(k) & (wanted <= c.n)
         k = torch.where(usable, k, torch.ones_like(k)).clamp(min=1, max=c.vocab).trunc()
-        keep = torch.arange(c.width) < k[:, None]
+        keep = torch.arange(c.width, device=k.device) < k[:, None]
         return Effect(c, keep=keep, threshold=k, margin=k[:, None] - c.slots)
 
     def why(self, fate: Fate, /) -> str:

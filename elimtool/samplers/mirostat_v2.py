@@ -30,6 +30,7 @@ class MirostatV2(Mirostat):
         "Basu et al. 2020, arXiv 2007.14966",
         "llama.cpp src/llama-sampler.cpp llama_sampler_mirostat_v2",
     )
+    on_device: ClassVar[bool] = True
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Cut at mu bits."""

@@ -32,6 +32,7 @@ class NoRepeatNgram(Ban):
         "Paulus, Xiong & Socher 2017, arXiv 1705.04304",
         "transformers generation/logits_process.py NoRepeatNGramLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     bound_of: ClassVar[str] = "n"
 

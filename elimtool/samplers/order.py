@@ -2,6 +2,7 @@
 
 Mostly in numpy, row by row: on rows of a vocabulary it compares and counts several times as fast as torch on
 the CPU, a row stays in the processor's cache, and its numbers cannot depend on the other rows of the batch.
+Rows of another device stay there, see ``elimtool.samplers.order_away``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from elimtool.numerics.ranking import count_compared, reaching
+from elimtool.samplers import order_away
 
 Array = npt.NDArray[Any]
 
@@ -30,18 +32,20 @@ def places(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " found"]:
 
 def larger(values: Float[Tensor, "rows width"], than: Float[Tensor, "rows 1"]) -> Bool[Tensor, "rows width"]:
     """Return ``values > than``."""
-    return torch.from_numpy(values.numpy() > than.numpy())
+    return torch.from_numpy(values.numpy() > than.numpy()) if values.is_cpu else values > than
 
 
 def at_least(
     values: Float[Tensor, "rows width"], bound: Float[Tensor, "rows 1"]
 ) -> Bool[Tensor, "rows width"]:
     """Return ``values >= bound``."""
-    return torch.from_numpy(values.numpy() >= bound.numpy())
+    return torch.from_numpy(values.numpy() >= bound.numpy()) if values.is_cpu else values >= bound
 
 
 def tally(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " rows"]:
     """Count the set columns of each row."""
+    if not mask.is_cpu:
+        return order_away.tally(mask)
     rows = mask.numpy()
     return torch.from_numpy(np.fromiter(map(np.count_nonzero, rows), dtype=np.int64, count=len(rows)))
 
@@ -50,6 +54,8 @@ def count_larger(
     values: Float[Tensor, "rows width"], than: Float[Tensor, "rows k"]
 ) -> Int64[Tensor, "rows k"]:
     """Count the values of each row that are larger than each of its bounds."""
+    if not values.is_cpu:
+        return order_away.count_larger(values, than)
     rows, bounds = values.numpy(), than.numpy()
     if rows.shape[1] < FEW:
         return torch.from_numpy((rows[:, None, :] > bounds[:, :, None]).sum(-1, dtype=np.int64))
@@ -72,6 +78,8 @@ def sum_products(
     alive: Bool[Tensor, "rows width"],
 ) -> Float64[Tensor, " rows"]:
     """Sum the products of each row's survivors."""
+    if not one.is_cpu:
+        return order_away.sum_products(one, other, alive)
     # short sums run in order: a vectorised sum groups terms by the width, which other rows decide
     if one.shape[1] < FEW:
         return torch.from_numpy(_in_turn((one * other).masked_fill_(~alive, 0.0).numpy()))
@@ -121,6 +129,8 @@ def softmax(
     How many columns are removed changes no probability. float32 stands for an engine's precision, and is
     left to torch.
     """
+    if not scores.is_cpu:
+        return order_away.softmax(scores, alive)
     exact = scores.dtype == torch.float64
     if exact and scores.shape[1] < FEW:
         return torch.from_numpy(_shares(scores.numpy()))
@@ -150,6 +160,8 @@ def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:
     Args:
         values: No NaN; ``+inf`` entries come last, in any order among themselves.
     """
+    if not values.is_cpu:
+        return order_away.rising(values)
     if values.shape[1] < 256:
         return values.argsort(dim=-1, stable=True)
     # on long rows an unstable vectorised sort and a repair of ties cost a third of a stable sort

@@ -34,6 +34,7 @@ class PLess(Stage):
         "Tan, Wu & Howard 2025, arXiv 2509.23234",
         "vLLM pull request 48136 (closed), llama.cpp pull request 26035 (open)",
     )
+    on_device: ClassVar[bool] = True
 
     norm: bool = False
     slack: float = 0.0

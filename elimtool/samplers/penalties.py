@@ -50,6 +50,7 @@ class Penalties(Stage):
         "SGLang srt/sampling/penaltylib",
         "koboldcpp gpttype_adapter.cpp sample_rep_pen",
     )
+    on_device: ClassVar[bool] = True
 
     repetition: float = 1.0
     frequency: float = 0.0
@@ -103,10 +104,12 @@ class Penalties(Stage):
             old = [[t not in newer[r] for t in row] for r, row in enumerate(tokens.tolist())]
             weaker = 1 + (self.repetition - 1) * self.slope
             factors[torch.tensor(old, dtype=torch.bool).view_as(tokens)] = weaker
-        at, columns = c.located(tokens)
-        given, factor = scores[at[0], columns], factors[at]
-        # a division would raise a negative logit
-        scores[at[0], columns] = torch.where(given > 0, given / factor, given * factor)
+
+        def divided(given: Tensor, factor: Tensor) -> Tensor:
+            # a division would raise a negative logit
+            return torch.where(given > 0, given / factor, given * factor)
+
+        c.change(scores, tokens, divided, factors)
 
     def _add(self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context) -> None:
         """Apply the frequency and presence penalties to ``scores`` in place."""
@@ -114,6 +117,5 @@ class Penalties(Stage):
             return
         windows = [h.window(self.additive_scope, self.window) for h in context.histories]
         tokens, counts = occurrences(windows, c.vocab)
-        at, columns = c.located(tokens)
-        seen = counts[at].to(scores.dtype)
-        scores[at[0], columns] -= seen * self.frequency + self.presence
+        lowered = counts.to(scores.dtype) * self.frequency + self.presence
+        c.change(scores, tokens, torch.sub, lowered)

@@ -39,6 +39,7 @@ class PhraseBan(Ban):
     main: ClassVar[str] = "phrases"
     off: ClassVar[Mapping[str, Any] | None] = {"phrases": ()}
     sources: ClassVar[tuple[str, ...]] = ("koboldcpp kcpp_src/gpttype_adapter.cpp gpttype_generate",)
+    on_device: ClassVar[bool] = True
 
     phrases: tuple[str, ...] = ()
     held: int | None = None

@@ -36,6 +36,7 @@ class Quadratic(Stage):
         "text-generation-webui modules/sampler_hijack.py QuadraticSamplingLogitsWarper",
         "koboldcpp kcpp_src/gpttype_adapter.cpp sample_temperature",
     )
+    on_device: ClassVar[bool] = True
 
     factor: float = 0.0
     curve: float = 1.0

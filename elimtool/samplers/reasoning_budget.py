@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.budget import Budget, Ids
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Role
@@ -35,6 +36,7 @@ class ReasoningBudget(Budget):
     sources: ClassVar[tuple[str, ...]] = (
         "llama.cpp common/reasoning-budget.cpp common_reasoning_budget_accept, common_reasoning_budget_apply",
     )
+    on_device: ClassVar[bool] = True
 
     inside: bool = False
 
@@ -76,6 +78,7 @@ class ReasoningBudget(Budget):
         found = self.wanted(c, context)
         acts = torch.tensor([token is not None for token in found])
         wanted = torch.tensor([-1 if token is None else token for token in found])
+        wanted, acts = (sent(one, c.scores.device) for one in (wanted, acts))
         keep = (c.ids == wanted[:, None]) | ~acts[:, None]
         return Effect(c, keep=keep, active=acts, notes=self.notes, details=self.remarks(found))
 

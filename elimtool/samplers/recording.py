@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Effect, Stage
+from elimtool.samplers.stage import MAY_REMOVE, Effect, Stage
 from elimtool.samplers.stage_record import StageRecord, survivors
 
 
@@ -26,10 +26,10 @@ class Standing:
         """Fields of the record of a stage that is off."""
         rows = self.alive.shape[0]
         return {
-            "active": torch.zeros(rows, dtype=torch.bool),
-            "mass_pruned": torch.zeros(rows, dtype=torch.float64),
-            "threshold": torch.full((rows,), torch.nan, dtype=torch.float64),
-            "margin": torch.full(self.alive.shape, torch.nan, dtype=torch.float64),
+            "active": self.alive.new_zeros(rows),
+            "mass_pruned": self.probs.new_zeros(rows),
+            "threshold": self.probs.new_full((rows,), torch.nan),
+            "margin": torch.full_like(self.probs, torch.nan),
         }
 
     @staticmethod
@@ -79,18 +79,25 @@ def record(
         _stage=stage,
         _effect=effect,
         _after=after,
-        **(standings[0].idle if stage.is_off() else _acts(before, after, effect, targets)),
+        **(standings[0].idle if stage.is_off() else _acts(stage, before, after, effect, targets)),
     )
 
 
+def _removes(stage: Stage, before: Candidates, after: Candidates, effect: Effect) -> bool:
+    """Return whether a stage removed tokens; on a device, whether one of its role could have."""
+    if before.masked:
+        return effect.keep is not None or (effect.scores is not None and stage.role in MAY_REMOVE)
+    return not torch.equal(before.n, after.n)
+
+
 def _acts(
-    before: Candidates, after: Candidates, effect: Effect, targets: Int[Tensor, "rows k"]
+    stage: Stage, before: Candidates, after: Candidates, effect: Effect, targets: Int[Tensor, "rows k"]
 ) -> dict[str, Tensor]:
     """Compute the fields of the record of a stage that is on."""
     rows, base = before.scores.shape[0], effect.base
-    acted = torch.ones(rows, dtype=torch.bool) if effect.active is None else effect.active
-    pruned = torch.zeros(rows, dtype=torch.float64)
-    if effect.revived is not None or not torch.equal(before.n, after.n):
+    acted = before.n.new_ones(rows, dtype=torch.bool) if effect.active is None else effect.active
+    pruned = before.n.new_zeros(rows, dtype=torch.float64)
+    if effect.revived is not None or _removes(stage, before, after, effect):
         pruned = base.mass(~survivors(effect))
     threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), torch.nan)
     return {

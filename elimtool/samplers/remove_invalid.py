@@ -34,6 +34,7 @@ class RemoveInvalid(Stage):
     sources: ClassVar[tuple[str, ...]] = (
         "transformers generation/logits_process.py InfNanRemoveLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     on: bool = False
 

@@ -26,6 +26,7 @@ class Renormalize(Stage):
     unit: ClassVar[str] = "logit"
     off: ClassVar[Mapping[str, Any] | None] = {"on": False}
     sources: ClassVar[tuple[str, ...]] = ("transformers generation/logits_process.py LogitNormalization",)
+    on_device: ClassVar[bool] = True
 
     on: bool = False
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from elimtool.errors import ElimError
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Fate, Role, Stage
 
@@ -30,6 +33,7 @@ class SequenceBias(Stage):
     sources: ClassVar[tuple[str, ...]] = (
         "transformers generation/logits_process.py SequenceBiasLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     bias: tuple[tuple[tuple[int, ...], float], ...] = ()
 
@@ -41,7 +45,7 @@ class SequenceBias(Stage):
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Add the biases of the sequences that the text would complete."""
-        wide = c.scores.new_zeros((len(context.histories), c.vocab))
+        wide = torch.zeros((len(context.histories), c.vocab), dtype=c.scores.dtype)
         for sequence, value in dict(self.bias).items():
             if max(sequence) >= c.vocab:
                 raise ElimError(
@@ -53,6 +57,7 @@ class SequenceBias(Stage):
                 text = history.prompt + history.generated
                 if len(before) <= len(text) and list(text[len(text) - len(before) :]) == before:
                     wide[row, last] += value
+        wide = sent(wide, c.scores.device)
         return Effect(c, scores=c.scores + (wide if c.tokens is None else wide.gather(1, c.ids)))
 
     def why(self, _: Fate, /) -> str:

@@ -42,6 +42,7 @@ class SoftBan(Stage):
     unit: ClassVar[str] = "logit"
     off: ClassVar[Mapping[str, Any] | None] = {"tokens": (), "words": (), "ends": False}
     sources: ClassVar[tuple[str, ...]] = ("koboldcpp gpttype_adapter.cpp LowestLogit",)
+    on_device: ClassVar[bool] = True
 
     tokens: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class SoftBan(Stage):
         notes = ("words do not act: the chain was given no vocabulary",) if self.words else ()
         least = c.scores.masked_fill(c.scores == NEG_INF, torch.inf).amin(-1, keepdim=True)
         sunk = torch.where(least < 0, least - 8, torch.zeros_like(least)).expand_as(c.scores)
-        hit = torch.isin(c.ids, torch.tensor(banned, dtype=torch.int64)) & c.alive
+        hit = c.among(banned) & c.alive
         return Effect(c, scores=torch.where(hit, sunk, c.scores), notes=notes, active=hit.any(-1))
 
     @property

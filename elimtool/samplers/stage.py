@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError, nearest
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 from elimtool.samplers.vocabulary import Vocabulary
@@ -25,6 +26,12 @@ BIAS = "bias"
 """``bound_of`` of stages that a target survives with minus its margin added to its logit."""
 
 Role = Literal["truncate", "rescale", "shift", "select", "ban", "require", "force", "combine"]
+
+MAY_EMPTY: tuple[Role, ...] = ("ban", "require", "shift", "combine")
+"""Roles of stages after which a row can be empty: those that remove tokens by their ids, and those whose new
+scores can be minus infinity."""
+MAY_REMOVE: tuple[Role, ...] = ("shift", "combine")
+"""Roles of stages whose new scores can remove a token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +77,7 @@ class Effect:
         margin: Per target, positive where it survives; NaN = null.
         active: Rows on which the stage acted; ``None`` = all.
         size: Length of the engine's array afterwards; ``None`` = the survivors.
+        most: Number of columns that ``keep`` has at most in a row, if that is known without looking.
         notes: Remarks for the reader.
         details: Per row, remarks about single tokens, by token id.
         rules: Per row, the rules that removed tokens, by token id.
@@ -86,6 +94,7 @@ class Effect:
     margin: Float[Tensor, "rows k"] | None = None
     active: Bool[Tensor, " rows"] | None = None
     size: Int[Tensor, " rows"] | None = None
+    most: int | None = None
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[int, Detail], ...] = ()
     rules: tuple[Mapping[int, Detail], ...] = ()
@@ -95,8 +104,18 @@ class Effect:
     def without(self, empty: Bool[Tensor, " rows"]) -> Effect:
         """Take back what the stage did in some rows, in which no token was left."""
         active = torch.ones_like(empty) if self.active is None else self.active
-        details = tuple({} if gone else one for one, gone in zip(self.details, empty.tolist(), strict=False))
+        details = self.details
+        if not self.base.masked:  # else they are taken back once they are on the host
+            gone = empty.tolist()
+            details = tuple({} if no else one for one, no in zip(details, gone, strict=False))
         return replace(self, base=self.base.emptied(empty), active=active & ~empty, details=details)
+
+    def there(self) -> Effect:
+        """Send what the stage knew on the host to the device of its distribution."""
+        device = self.base.scores.device
+        if self.active is None or self.active.device == device:
+            return self
+        return replace(self, active=sent(self.active, device))
 
 
 @dataclass(frozen=True)
@@ -132,7 +151,8 @@ class Stage(ABC):
     it; ``revives`` whether it is shown rows in which nothing is left, and may bring removed tokens back;
     ``bound_of`` what its bounds are of: ``bias`` where a target survives with minus its margin added to its
     logit, else what the ``least`` of its rules or remarks means; ``learns_from`` says of a stage with state
-    which probability of the chosen token it is told: that ``before`` or ``after`` the stage.
+    which probability of the chosen token it is told: that ``before`` or ``after`` the stage; ``on_device``
+    whether it can act where the logits are, without reading numbers of theirs on the host.
     """
 
     kind: ClassVar[str]
@@ -145,6 +165,7 @@ class Stage(ABC):
     revives: ClassVar[bool] = False
     bound_of: ClassVar[str] = ""
     learns_from: ClassVar[str] = "after"
+    on_device: ClassVar[bool] = False
 
     label: str = field(default="", kw_only=True)
     """Another name for the stage, for chains that have two of a kind."""
@@ -166,6 +187,10 @@ class Stage(ABC):
     def is_off(self) -> bool:
         """Return whether the parameters turn the stage off: by default, whether they are those of ``off``."""
         return self.off is not None and all(getattr(self, name) == value for name, value in self.off.items())
+
+    def acts_on_device(self) -> bool:
+        """Return whether it can act on a device with these parameters."""
+        return self.on_device
 
     @property
     def wants_text(self) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.numerics.ranking import top
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import count_larger
@@ -108,7 +109,7 @@ class StageRecord:
         """
         padding = self.targets < 0
         if (other := self._effect.other) is None:
-            return torch.zeros_like(self.targets), torch.full(padding.shape, torch.nan, dtype=torch.float64)
+            return torch.zeros_like(self.targets), torch.full_like(self.prob_before, torch.nan)
         own = other.gather(1, self.targets.clamp(min=0))
         ranks = count_larger(other, own) + 1
         return ranks.masked_fill(padding, 0), own.masked_fill(padding, torch.nan)
@@ -157,16 +158,34 @@ class StageRecord:
 
         Args:
             row: The row.
-            count: Most rules to list.
+            count: Most rules to list; of rows of a device, no more than one is known.
         """
         rules = self._effect.rules[row] if self._effect.rules else {}
         if not rules:
             return []
+        if self.before.masked:
+            found = rules.get(int(self.first_removed[row])) if count else None
+            return [] if found is None else [found]
         base = self._effect.base
         removed = (base.alive[row] & ~survivors(self._effect, row)).nonzero()[:, 0]
         best = removed[base.exact[row, removed].argsort(descending=True, stable=True)][:count]
         told = (rules.get(token) for token in base.ids[row, best].tolist())
         return [rule for rule in told if rule is not None]
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the stage removed tokens by rules."""
+        return any(self._effect.rules)
+
+    @cached_property
+    def first_removed(self) -> Int[Tensor, " rows"]:
+        """The most probable of the tokens that the stage removed, -1 where it removed none."""
+        base = self._effect.base
+        removed = base.alive & ~survivors(self._effect)
+        probs = base.exact.masked_fill(~removed, -1.0)
+        first = top(probs)
+        tokens = first if base.tokens is None else base.tokens.gather(1, first[:, None])[:, 0]
+        return tokens.masked_fill(~removed.any(-1), -1)
 
     @cached_property
     def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
@@ -221,18 +240,46 @@ class StageRecord:
     @cached_property
     def _targets(self) -> tuple[list[list[Any]], ...]:
         """Id, probability, rank and logit of every target before the stage."""
-        before = self.before
-        return tuple(
-            facts.tolist()
-            for facts in (self.targets, before.target_probs, self.rank_before, before.target_scores)
-        )
+        known = (self.targets, self.target_prob_before, self.rank_before, self.score_before)
+        return tuple(facts.tolist() for facts in known)
 
     @cached_property
     def _rows(self) -> tuple[list[Any], ...]:
         """Best probability before the stage, number of survivors after it, and its threshold, by row."""
-        return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
+        return self.top_prob_before.tolist(), self.n_after.tolist(), self.threshold.tolist()
 
-    @property
+    @cached_property
+    def target_prob_before(self) -> Float64[Tensor, "rows k"]:
+        """Probability of each target before, 0 for a removed one and for padding."""
+        return self.before.target_probs
+
+    @cached_property
+    def score_before(self) -> Float[Tensor, "rows k"]:
+        """Score of each target before, minus infinity for a removed one and for padding."""
+        return self.before.target_scores
+
+    @cached_property
+    def top_prob_before(self) -> Float64[Tensor, " rows"]:
+        """Probability of the most probable token before the stage."""
+        return self.before.top_prob
+
+    def with_parts(self, parts: Mapping[str, Any], names: Collection[str]) -> StageRecord:
+        """Return the record with tensors of the host in place of those of a device.
+
+        Args:
+            parts: The tensors by name; and what is worked out when it is asked for.
+            names: Names of those that are fields.
+        """
+        effect = self._effect
+        if effect.details and not self._stage.revives:  # none about rows in which no token was left
+            left = parts["n_before"].tolist()
+            details = tuple(one if n else {} for one, n in zip(effect.details, left, strict=True))
+            effect = replace(effect, details=details)
+        fresh = replace(self, _effect=effect, **{name: parts[name] for name in names})
+        fresh.__dict__.update({name: one for name, one in parts.items() if name not in names})
+        return fresh
+
+    @cached_property
     def collision_after(self) -> Float64[Tensor, " rows"]:
         """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
         return self._after.collision

@@ -31,6 +31,7 @@ class Suppress(Ban):
         "transformers generation/logits_process.py SuppressTokensLogitsProcessor,"
         " SuppressTokensAtBeginLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     tokens: tuple[int, ...] = ()
     where: Literal["always", "begin"] = "always"

@@ -36,6 +36,7 @@ class TailFree(Stage):
         "koboldcpp gpttype_adapter.cpp sample_tail_free",
         "text-generation-webui modules/sampler_hijack.py TailFreeLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     z: float = 1.0
     rule: Literal["prefix", "shifted"] = "prefix"

@@ -43,6 +43,7 @@ class Temperature(Stage):
         "transformers generation/logits_process.py TemperatureLogitsWarper",
         "vLLM vllm/sampling_params.py",
     )
+    on_device: ClassVar[bool] = True
     bound_of: ClassVar[str] = BIAS
 
     temperature: float = 1.0

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.budget import Budget, Ids
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Role
@@ -42,6 +43,7 @@ class ThinkingBudget(Budget):
         "vllm v1/worker/gpu/sample/thinking_budget.py",
         "vllm v1/sample/thinking_budget_state.py ThinkingBudgetStateHolder",
     )
+    on_device: ClassVar[bool] = True
 
     def required(self, text: Ids) -> int | None:
         """Return the token that must follow a text; ``None`` for any."""
@@ -59,10 +61,10 @@ class ThinkingBudget(Budget):
         acts = torch.tensor([token is not None for token in wanted])
         if not bool(acts.any()):
             return Effect(c, active=acts, notes=self.notes)
-        wide = c.wide().clone()
-        for row, token in enumerate(wanted):
-            if token is not None:
-                wide[row, token] = FORCED
+        places = torch.tensor([[c.vocab if token is None else token] for token in wanted])
+        # where none is wanted, a column is written that is cut off
+        wide = torch.cat([c.wide(), torch.zeros_like(c.top)], 1)
+        wide = wide.scatter_(1, sent(places, wide.device), FORCED)[:, : c.vocab].contiguous()
         return Effect(c, revived=wide, active=acts, details=self.remarks(wanted))
 
 

@@ -30,6 +30,7 @@ class TopA(Stage):
         "koboldcpp gpttype_adapter.cpp sample_top_a",
         "text-generation-webui modules/sampler_hijack.py TopALogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     a: float = 0.0
 

@@ -38,6 +38,7 @@ class TopH(Stage):
         "transformers generation/logits_process.py TopHLogitsWarper",
         "ErfanBaghaei/Top-H-Decoding logit_processor.py TopH_LogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     h: float = 0.0
     limit: int = 100

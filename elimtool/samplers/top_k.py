@@ -42,6 +42,7 @@ class TopK(Stage):
         "vLLM vllm/v1/sample/ops/topk_topp_sampler.py",
         "SGLang srt/layers/sampler.py",
     )
+    on_device: ClassVar[bool] = True
     bound_of: ClassVar[str] = BIAS
 
     k: int = 0
@@ -66,16 +67,17 @@ class TopK(Stage):
             c = c.sorted()
         last = c.kth(k)
         keep = at_least(c.scores, last)
-        if self.ties == "exact" and bool((tally(keep) > k).any()):
+        if self.ties == "exact" and (c.masked or bool((tally(keep) > k).any())):
             tied = c.scores == last
             room = k - tally(larger(c.scores, last))  # columns are by id or falling: the lowest ids win
             keep = keep & (~tied | (tied.cumsum(-1) <= room[:, None]))
         keep = keep | level(c) if self.flat == "kept" else keep
         kept = c.at(keep, False)
-        margin = torch.where(kept, c.target_scores - c.after(tally(keep)), c.target_scores - last)
+        margin = torch.where(kept, c.target_scores - c.best_outside(keep), c.target_scores - last)
         threshold = last[:, 0].masked_fill(last[:, 0] == NEG_INF, float("nan"))
-        size = c.size.clamp(max=k) if self.ties == "exact" and self.flat == "cut" else None
-        return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size)
+        exact = self.ties == "exact" and self.flat == "cut"
+        size, most = (c.size.clamp(max=k), k) if exact else (None, None)
+        return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size, most=most)
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the rank is beyond k."""

@@ -19,6 +19,8 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
     """Return the standard deviation of the survivors' logits; ``zero_filled`` is that of TopNSigma."""
+    if c.masked:
+        return _deviation(c, rule)
     found = []
     for (scores,) in alive_parts(c.alive, c.scores):
         count = len(scores) if rule == "population" else c.vocab
@@ -30,6 +32,17 @@ def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Floa
             count = max(count - 1, 1)
         found.append(sqrt(squares / count))
     return c.scores.new_tensor(found)[:, None]
+
+
+def _deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
+    """Compute it by masked sums, without looking at a number."""
+    n = c.n[:, None]
+    count = n if rule == "population" else torch.full_like(n, c.vocab)
+    mean = c.scores.masked_fill(~c.alive, 0.0).sum(-1, keepdim=True) / count
+    squares = (c.scores - mean).square_().masked_fill_(~c.alive, 0.0).sum(-1, keepdim=True)
+    if rule == "zero_filled":
+        squares, count = squares + (count - n) * mean.square(), (count - 1).clamp(min=1)
+    return (squares / count).sqrt()
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class TopNSigma(Stage):
         "llama.cpp src/llama-sampler.cpp llama_sampler_top_n_sigma",
         "koboldcpp gpttype_adapter.cpp sample_top_n_sigma",
     )
+    on_device: ClassVar[bool] = True
 
     n: float = -1.0
     sigma: Literal["population", "zero_filled"] = "population"

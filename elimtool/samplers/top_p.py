@@ -48,6 +48,7 @@ class TopP(Stage):
         "vLLM vllm/v1/sample/ops/topk_topp_sampler.py",
         "SGLang srt/layers/sampler.py",
     )
+    on_device: ClassVar[bool] = True
 
     p: float = 1.0
     boundary: Literal["reach", "ascending", "before"] = "reach"
@@ -63,6 +64,10 @@ class TopP(Stage):
         self.one_of("ties", ("all", "low", "torch"))
         self.one_of("mass_of", ("survivors", "full"))
         self.one_of("flat", ("cut", "kept"))
+
+    def acts_on_device(self) -> bool:
+        """Return whether ties do not fall as in a sort of torch, which differs between devices."""
+        return self.ties != "torch"
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens where the mass is held."""

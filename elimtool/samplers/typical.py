@@ -51,6 +51,7 @@ class Typical(Stage):
         "transformers generation/logits_process.py TypicalLogitsWarper",
         "llama.cpp src/llama-sampler.cpp llama_sampler_typical",
     )
+    on_device: ClassVar[bool] = True
 
     mass: float = 1.0
     boundary: Literal["reach", "exceed"] = "reach"
@@ -64,6 +65,10 @@ class Typical(Stage):
         self.one_of("ties", ("all", "exact"))
         self.one_of("nan", ("guard", "undefined"))
         self.integer("min_keep", 0)
+
+    def acts_on_device(self) -> bool:
+        """Return whether it follows no engine's undefined order, row by row."""
+        return self.nan == "guard"
 
     def shifts(self, c: Candidates) -> Float[Tensor, "rows width"]:
         """Return the distance of each token's surprise from the entropy, +inf for removed tokens."""
@@ -82,12 +87,12 @@ class Typical(Stage):
         total = c.running(c.probs.gather(1, place))
         last = self._last(c, total)
         edge = ordered.gather(1, last)
-        always = torch.arange(c.width) < self.min_keep
+        always = torch.arange(c.width, device=place.device) < self.min_keep
         if self.ties == "all":
             keep = shift <= edge
         else:
             keep = torch.zeros_like(c.alive)
-            always = always | (torch.arange(c.width) <= last)
+            always = always | (torch.arange(c.width, device=place.device) <= last)
         keep = keep | torch.zeros_like(keep).scatter_(1, place, always.expand(keep.shape))
         before = torch.cat([torch.zeros_like(total[:, :1]), total], -1)
         mine = torch.searchsorted(ordered, c.at(shift, float("inf")))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from elimtool.numerics.transfer import sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 
@@ -45,6 +46,7 @@ class Watermark(Stage):
         "Kirchenbauer et al. 2023, arXiv 2301.10226",
         "transformers generation/logits_process.py WatermarkLogitsProcessor",
     )
+    on_device: ClassVar[bool] = True
 
     bias: float = 0.0
     share: float = 0.25
@@ -59,6 +61,10 @@ class Watermark(Stage):
         self.one_of("scheme", ("lefthash", "selfhash"))
         self.integer("width", 1)
 
+    def acts_on_device(self) -> bool:
+        """Return whether its list does not depend on the logits."""
+        return self.scheme == "lefthash"
+
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Raise the green tokens of every row."""
         green, acts = torch.zeros((len(context.histories), c.vocab), dtype=torch.bool), []
@@ -71,6 +77,7 @@ class Watermark(Stage):
                 green[row] = self._by_itself(c.wide()[row], text)
             else:
                 green[row] = self._green(self.key * text[-1], c.vocab)
+        green = sent(green, c.scores.device)
         raised = self.bias * (green if c.tokens is None else green.gather(1, c.ids)).to(c.scores)
         return Effect(c, scores=c.scores + raised, active=torch.tensor(acts))
 

@@ -52,6 +52,7 @@ class XTC(Stage):
         "koboldcpp gpttype_adapter.cpp sample_xtc",
         "text-generation-webui modules/sampler_hijack.py XTCLogitsWarper",
     )
+    on_device: ClassVar[bool] = True
 
     probability: float = 0.0
     threshold: float = 0.1
@@ -108,13 +109,12 @@ class XTC(Stage):
         c = c.sorted()
         following = torch.cat([c.probs[:, 1:], torch.zeros_like(c.probs[:, :1])], -1)
         # the least probable survivor stays: with a threshold of 0 the nothing after it would reach it too
-        followed = torch.arange(c.width) + 1 < c.n[:, None]
+        followed = torch.arange(c.width, device=c.scores.device) + 1 < c.n[:, None]
         removed = (following >= self.threshold) & followed & fires[:, None]
         left = c.size - removed.sum(-1)
         spared = left < self.min_keep
         if protected := (*self.protected, *(self.eos or ())):
-            ids = torch.tensor(protected, device=c.scores.device)
-            spared = spared | (removed & torch.isin(c.ids, ids)).any(-1)
+            spared = spared | (removed & c.among(protected)).any(-1)
         keep = ~(removed & ~spared[:, None])
         level = log(self.threshold) if self.threshold > 0 else -torch.inf
         # NaN where the threshold is 0 and there is no next token: never removed

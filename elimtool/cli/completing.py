@@ -121,7 +121,7 @@ BY_FLAG: dict[str, Completer] = {
     "--tables": tables,
     "--metric": metrics,
     "--dtype": _names("auto", "bfloat16", "float16", "float32", "float64"),
-    "--device": _names("auto", "cpu", "cuda", "mps"),
+    "--device": _names("auto", "cpu", "cuda"),
     "--device-map": _names("auto", "balanced"),
     "--quantize": _names("4bit", "8bit"),
     "--lens": lenses,

@@ -32,7 +32,7 @@ Device = Annotated[
     str,
     option(
         "--device",
-        help="auto (CUDA if there is one), cpu, cuda, cuda:N or mps.",
+        help="auto (CUDA if there is one), cpu, cuda or cuda:N.",
         metavar="NAME",
         panel=MODEL,
         env="DEVICE",

@@ -42,7 +42,7 @@ def load_model(
         revision: Branch, tag or commit of a hub id; of a local directory, a folder in it.
         dtype: ``float32`` (default), ``bfloat16``, ``float16``, ``float64``, or ``auto`` for the
             checkpoint's own.
-        device: ``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         device_map: Spread the weights over devices, the processor's memory and the disk: ``auto``,
             ``balanced``, ``balanced_low_0``, ``sequential``, or a JSON file that gives each module's
             device (``cuda:N``, ``cpu`` or ``disk``). Instead of ``device``.

@@ -11,7 +11,7 @@ class DeviceInfo:
     """A device that the option ``device`` takes.
 
     Attributes:
-        name: What to give: ``cpu``, ``cuda:0`` or ``mps``.
+        name: What to give: ``cpu`` or ``cuda:0``.
         what: The processor, or its number of cores that PyTorch uses.
         memory: Bytes of its memory; null where nobody says.
     """
@@ -30,8 +30,6 @@ def devices() -> tuple[DeviceInfo, ...]:
         about = torch.cuda.get_device_properties(index)
         found.append(DeviceInfo(f"cuda:{index}", about.name, about.total_memory))
     found.append(DeviceInfo("cpu", f"{torch.get_num_threads()} threads", _memory()))
-    if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", "Apple's GPU", None))
     return tuple(found)
 
 

@@ -25,8 +25,8 @@ QUANTISED = ("8bit", "4bit")
 _FOLDERS: list[TemporaryDirectory[str]] = []
 """For weights that cannot be read from the checkpoint: offloaded or merged; removed at the end."""
 
-_DEVICE = "(cpu|cuda|mps)(:[0-9]{1,3})?"
-_TARGET = re.compile("cpu|disk|cuda(:[0-9]{1,3})?|mps|[0-9]{1,3}")
+_DEVICE = "cpu|mps|cuda(:[0-9]{1,3})?"
+_TARGET = re.compile("cpu|disk|cuda(:[0-9]{1,3})?|[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Placement:
             given["device_map"] = self.spread or {"": self.device}
         if self.spread:
             given["offload_folder"] = self.folder("offload")
-        if self.memory:
-            given["max_memory"] = dict(self.memory)
+        if memory := self.memory or self._without_apple():
+            given["max_memory"] = dict(memory)
         if self.quantize:
             from transformers import BitsAndBytesConfig
 
@@ -90,6 +90,15 @@ class Placement:
                 bnb_4bit_compute_dtype=torch.float32,
             )
         return given
+
+    def _without_apple(self) -> Mapping[int | str, int]:
+        """Return the memory to spread over where accelerate would take Apple's GPU; empty elsewhere."""
+        if not isinstance(self.spread, str) or not self.spread:
+            return {}
+        from accelerate.utils import get_max_memory
+
+        found = get_max_memory()
+        return {"cpu": found["mps"]} if "mps" in found else {}
 
 
 PROCESSOR = Placement()
@@ -180,8 +189,13 @@ def _one(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if not re.fullmatch(_DEVICE, device):
-        raise ElimError(f"`device` '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda", "mps")))
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+        raise ElimError(f"`device` '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda")))
+    if kind == "mps":
+        raise ElimError(
+            f"`device` {device}: Apple's GPU has no float64, in which distributions are measured",
+            "use `device='cpu'`",
+        )
+    there = kind == "cpu" or torch.cuda.is_available()
     if not there or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
         raise ElimError(f"`device` {device}: there is no such device on this machine", "use `device='cpu'`")
     return device

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from elimtool.model.loading import load_model
+from elimtool.model.placement import place
 from elimtool.model.view import Batch
 from elimtool.prompts.prompt import Prompt
 from tests.conftest import byte_tokenizer
@@ -53,15 +54,24 @@ def test_a_device_that_is_none(device: str, llama_directory: Path) -> None:
     assert "cuda" in error.hint
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps", "mps:7"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:99"])
 def test_a_device_that_is_not_there(
     device: str, llama_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:99")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     error = refused(llama_directory, device=device)
     assert error.message == f"`device` {device}: there is no such device on this machine"
+
+
+def test_apples_gpu_is_refused_and_left_out_of_maps(
+    llama_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Apple's GPU has no float64" in refused(llama_directory, device="mps").message
+    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: {"mps": 2**30})
+    assert place(device_map="auto").options(quantised=False)["max_memory"] == {"cpu": 2**30}
+    monkeypatch.undo()
+    assert "max_memory" not in place(device_map="auto").options(quantised=False)
 
 
 def test_a_device_that_fails_says_so(llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,18 @@
 
 This is the measuring loop of trace, batch, check and compare:
 
-    Passes.run -> buckets -> measure_together -> run_batch (own pass, then under interventions) -> walk
+    Passes.run -> buckets -> launch_together -> launch (own pass, then under interventions) -> walk -> tables
 
-A pass that runs out of memory is repeated in halves. Any other failure is raised, or, if the caller counts
-defects, costs only the prompt that caused it.
+On a device other than the processor the next pass is asked for before the tables of one are filled, so that
+the device does not wait for the host. A pass that runs out of memory is repeated in halves. Any other failure
+is raised, or, if the caller counts defects, costs only the prompt that caused it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +24,7 @@ import torch
 from elimtool.engine.buckets import LITTLE, passes_of, slots_of
 from elimtool.engine.defects import Defects, described, is_defect
 from elimtool.engine.follow import Leaders
-from elimtool.engine.forward import Extra, run_batch
+from elimtool.engine.forward import Extra, Pending, launch
 from elimtool.engine.records import arrow_table
 from elimtool.engine.session import Session
 from elimtool.metrics.rollout import Rollout
@@ -33,6 +35,8 @@ from elimtool.model.view import Encoded
 from elimtool.run.schema import ONE_PASS
 
 Tables = dict[str, pa.Table]
+Launched = tuple[Sequence[Encoded], Callable[[], Tables]]
+"""Prompts whose pass has been asked for, and what waits for its results and fills their tables."""
 T = TypeVar("T")
 
 
@@ -43,7 +47,18 @@ def measure_together(
     under: Sequence[Extra] = (),
     lacking: dict[str, list[str]] | None = None,
 ) -> Tables:
-    """Measure some prompts in one forward pass, in a second under the interventions, and generate from each.
+    """Measure some prompts together: launch and fill the tables; see ``launch_together``."""
+    return launch_together(session, some, extra, under, lacking)()
+
+
+def launch_together(
+    session: Session,
+    some: Sequence[Encoded],
+    extra: Sequence[Extra] = (),
+    under: Sequence[Extra] = (),
+    lacking: dict[str, list[str]] | None = None,
+) -> Callable[[], Tables]:
+    """Ask for a forward pass over some prompts and one under the interventions, and generate from each.
 
     Args:
         session: The model and what to measure.
@@ -53,30 +68,39 @@ def measure_together(
         lacking: See ``Session.beside``.
 
     Returns:
-        The tables that were filled, rows of the pass without interventions first.
+        What fills the tables, rows of the pass without interventions first; to be called once.
     """
     leaders = Leaders()  # the second pass follows the tokens that led in the first, so that rows compare
     settings = session.settings_for(some[0])
     keys = PassKeys() if session.goes_on(some) else None
     with session.model.keeping(keys):
-        tables = dict(run_batch(session.model, some, settings, session.lens, leaders, extra))
+        passes = [launch(session.model, some, settings, session.lens, leaders, extra)]
     if session.under is not None:
-        _append(tables, run_batch(session.under, some, settings, session.lens, leaders, under))
+        passes.append(launch(session.under, some, settings, session.lens, leaders, under))
     if "rollout" in session.measured:
         for model in filter(None, (session.model, session.under)):
-            _append(tables, rolled_out(model, some, session))
+            passes.append(_rolled_out(model, some, session))
+    behind: Tables = {}
     for row, one in enumerate(some):
         kept = None if keys is None else keys.of(row, len(one.token_ids))
         beside = session.beside(one, lacking, kept)
         filled = {name: columns for name, columns in beside.items() if name in session.measured}
-        _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
+        _append(behind, {name: arrow_table(name, columns) for name, columns in filled.items()})
+
+    def tables() -> Tables:
+        found: Tables = {}
+        for one in passes:
+            _append(found, one.tables())
+        _append(found, behind)
+        return found
+
     return tables
 
 
-def rolled_out(model: Model, some: Sequence[Encoded], session: Session) -> Mapping[str, pa.Table]:
-    """Fill the table of rollouts in a pass of its own, which sees every row up to the last probed one."""
+def _rolled_out(model: Model, some: Sequence[Encoded], session: Session) -> Pending:
+    """Ask for the table of rollouts in a pass of its own, which sees every row up to the last probed one."""
     settings = replace(session.settings, tables=frozenset(Rollout.tables))
-    return run_batch(model, some, settings, session.lens, extra=[Rollout], before=True)
+    return launch(model, some, settings, session.lens, extra=[Rollout], before=True)
 
 
 def attempt(
@@ -84,6 +108,7 @@ def attempt(
     measure: Callable[[Sequence[T]], None],
     fail: Callable[[T, Exception], None],
     defects: Defects | None,
+    clear: Callable[[], None] | None = None,
 ) -> int:
     """Measure some things together; if that fails, again in halves (out of memory) or one by one.
 
@@ -92,6 +117,7 @@ def attempt(
         measure: Measures some of it and keeps what it found.
         fail: Told what cannot be measured even by itself, and why.
         defects: Counts failures that nothing measured explains; without it the first failure is raised.
+        clear: Makes room before it is tried again; ``None`` for ``free_memory``.
 
     Returns:
         How many could not be measured.
@@ -109,9 +135,9 @@ def attempt(
         suspected = described(error) if is_defect(error) else None
     else:
         return 0
-    free_memory()  # not in the handler, in which the error still holds the tensors
+    (clear or free_memory)()  # not in the handler, in which the error still holds the tensors
     parts = (some[start : start + step] for start in range(0, len(some), step))
-    failed = sum(attempt(part, measure, fail, defects) for part in parts)
+    failed = sum(attempt(part, measure, fail, defects, clear) for part in parts)
     if defects is not None and suspected and not failed:
         defects.add_described(*suspected)  # together they failed, one by one they did not
     return failed
@@ -125,6 +151,8 @@ class Passes:
         defects: Counts failures that no prompt explains; without it the first failure is raised.
         extra: The caller's own metrics, which see every pass without interventions.
         under: Those that see every pass under the interventions.
+        ahead: Whether the next pass is asked for before the tables of one are filled; ``None`` for a device
+            other than the processor.
 
     Attributes:
         failed: Errors of the prompts that could not be measured, by id.
@@ -140,8 +168,10 @@ class Passes:
         defects: Defects | None = None,
         extra: Sequence[Extra] = (),
         under: Sequence[Extra] = (),
+        ahead: bool | None = None,
     ) -> None:
         self.session = session
+        self.ahead = session.model.device.type != "cpu" if ahead is None else ahead
         self.defects = defects
         self.extra = extra
         self.under = under
@@ -150,6 +180,8 @@ class Passes:
         self.tokens = 0
         self.slots = 0
         self._parts: dict[str, list[pa.Table]] = {}
+        self._launched: list[Launched] = []
+        self._next: list[Launched] = []
 
     def run(
         self,
@@ -167,20 +199,59 @@ class Passes:
             little: See ``elimtool.engine.buckets.buckets``.
         """
         self.session.prepare(encoded)
+        try:
+            self._run(encoded, size, progress or (lambda *_: None), little)
+        finally:
+            self._launched, self._next = [], []  # of what failed or was interrupted nothing is kept
+
+    def _run(
+        self, encoded: Sequence[Encoded], size: int, progress: Callable[[int, int], None], little: int
+    ) -> None:
         done = 0
         kinds = ([one for one in encoded if (one.prompt.scored is None) == asks] for asks in (True, False))
         for some in filter(None, kinds):
             texts, apart = [one.token_ids for one in some], self.session.under is not None
             for group in passes_of(self.session.model, texts, size, little=little, apart=apart):
-                attempt([some[index] for index in group], self._measure, self.fail, self.defects)
+                attempt([some[index] for index in group], self._launch, self.fail, self.defects, self._clear)
+                self._settle()
                 done += len(group)
-                if progress is not None:
-                    progress(done, len(encoded))
+                if ready := done - sum(len(one) for one, _ in self._launched):
+                    progress(ready, len(encoded))
+        if self._launched:
+            self._settle()
+            progress(done, len(encoded))
 
-    def _measure(self, some: Sequence[Encoded]) -> None:
-        """Measure some prompts together."""
+    def _launch(self, some: Sequence[Encoded]) -> None:
+        """Ask for what is measured of some prompts together, and fill their tables now or later."""
+        if self.ahead:
+            self._next.append((some, self._launched_together(some)))
+        else:
+            self._keep(some, self._launched_together(some)())
+
+    def _launched_together(self, some: Sequence[Encoded]) -> Callable[[], Tables]:
         lacking = None if self.defects is None else self.lacking
-        for name, table in measure_together(self.session, some, self.extra, self.under, lacking).items():
+        return launch_together(self.session, some, self.extra, self.under, lacking)
+
+    def _settle(self) -> None:
+        """Fill the tables of the passes before the last ones; they are the last ones' turn then.
+
+        What fails costs only its own prompts: they are measured again, apart.
+        """
+        for launched in self._launched:
+            attempt(launched[0], partial(self._fill, launched), self.fail, self.defects)
+        self._launched, self._next = self._next, []
+
+    def _fill(self, launched: Launched, some: Sequence[Encoded]) -> None:
+        whole, tables = launched
+        self._keep(some, tables() if some is whole else self._launched_together(some)())
+
+    def _clear(self) -> None:
+        """Make room for passes that are tried again."""
+        self._settle()
+        free_memory()
+
+    def _keep(self, some: Sequence[Encoded], tables: Tables) -> None:
+        for name, table in tables.items():
             self._parts.setdefault(name, []).append(table)
         lengths = [len(one.token_ids) for one in some]
         self.tokens += sum(lengths)

@@ -47,7 +47,8 @@ def _chosen(logprobs: Float[Tensor, "rows vocab"], places: int) -> Int[Tensor, "
     """Return the ids of each row's most probable tokens."""
     if logprobs.is_cpu:
         return torch.stack([_first(row, places) for row in logprobs])
-    return logprobs.sort(dim=-1, descending=True, stable=True).indices[:, :places]
+    # a copy: a slice would keep the whole order
+    return logprobs.sort(dim=-1, descending=True, stable=True).indices[:, :places].clone()
 
 
 def _first(row: Float[Tensor, "vocab"], places: int) -> Int[Tensor, "places"]:

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import elimtool
-from elimtool import TraceOptions
+from elimtool import Prompt, TraceOptions
+from elimtool.engine.loop import Passes
+from elimtool.engine.session import Session
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.fit import fit_lens
 from elimtool.model.loading import load_model
 from elimtool.model.verify import verify
+from elimtool.model.view import Encoded
 from elimtool.samplers import resolve
 from tests.engine.test_smollm2 import _near
 
@@ -62,6 +65,21 @@ def test_reruns_are_equal_to_the_bit(on_gpu: Any, position: Any) -> None:
     runs = [elimtool.trace(on_gpu, PROMPTS[:2], **FOLLOWED, options=options) for _ in range(2)]
     for name in runs[0].tables:
         assert runs[0].arrow(name).equals(runs[1].arrow(name)), name
+
+
+def test_a_pass_asked_for_ahead_changes_nothing(on_gpu: Any) -> None:
+    session = Session(on_gpu, TraceOptions(lens="raw", heads=False))
+    encoded = [
+        one for one in session.encode_all([Prompt(text=one) for one in PROMPTS]) if isinstance(one, Encoded)
+    ]
+    found = []
+    for ahead in (False, None):
+        passes = Passes(session, ahead=ahead)
+        passes.run(encoded, 1)
+        found.append(passes.tables([one.prompt_id for one in encoded]))
+    assert passes.ahead
+    for name, table in found[0].items():
+        assert table.equals(found[1][name]), name
 
 
 def test_batched_equals_single(on_gpu: Any) -> None:

@@ -44,9 +44,8 @@ def compared(chain: Chain, kind: str, vocab: int, seed: int = 0, there: bool = F
 def test_every_stage(kind: str) -> None:
     stage = example(kind)
     assert stage.acts_on_device()
-    for shape in KINDS:
-        compared(alone(stage), shape, 40)
     compared(alone(stage), "holes and ties", 40, there=True)
+    compared(alone(stage), "holes", 40)  # what other rows give, ``check_stage`` compares
     compared(alone(stage), "normal", FEW + 100)
 
 
@@ -62,7 +61,7 @@ def test_every_preset(name: str) -> None:
 
 def test_stages_behind_each_other() -> None:
     draw = Random(4)
-    for seed in range(60):
+    for seed in range(30):
         # of equal scores top-h keeps those that torch finds first, which other columns decide
         some = tuple(map(example, draw.sample([one for one in THERE if one != "top_h"], draw.randint(2, 5))))
         compared(Chain("some", "test", "", some), draw.choice(KINDS), draw.choice([8, 40, 130]), seed)

@@ -11,6 +11,7 @@ import torch
 
 from elimtool.samplers import STAGES, Chain, History, resolve
 from tests.samplers.rows import alone
+from tests.samplers.ways import both_ways
 
 NONE = torch.zeros((1, 0), dtype=torch.int64)
 
@@ -21,7 +22,7 @@ def flat(vocab: int) -> torch.Tensor:
 
 def count(spec: str | Chain, x: torch.Tensor) -> int:
     chain = resolve(spec) if isinstance(spec, str) else spec
-    return int(chain.run(x, NONE.expand(x.shape[0], 0)).kept.sum())
+    return int(both_ways(chain, x, NONE.expand(x.shape[0], 0)).kept.sum())
 
 
 def test_top_k_on_equal_logits() -> None:

@@ -11,6 +11,7 @@ from transformers.generation import logits_process as hf
 
 from elimtool.samplers import Chain, History, resolve
 from tests.samplers.rows import KINDS, alone, rows
+from tests.samplers.ways import as_on_a_device
 
 STAGE = {stage.kind: stage for stage in resolve("hf").stages}
 PROCESSORS = {
@@ -39,7 +40,11 @@ def test_each_stage(kind: str, vocab: int) -> None:
         for value in values:
             expected = processor(value)(None, x.clone()) > -torch.inf
             stage = replace(STAGE[name], **{STAGE[name].main: value})
-            assert torch.equal(survivors(alone(stage), x), expected), (name, value)
+            found = survivors(alone(stage), x)
+            assert torch.equal(found, expected), (name, value)
+            if vocab == 50:
+                there = as_on_a_device(alone(stage), x, NONE.expand(60, 0))
+                assert torch.equal(there.kept, expected), (name, value)
 
 
 def huggingface_chain(**settings: float) -> list:
@@ -99,6 +104,10 @@ def test_whole_chains_on_ten_thousand_rows(settings: dict[str, float]) -> None:
         assert torch.equal(ledger.kept, expected > -torch.inf), (kind, vocab)
         finite = expected > -torch.inf
         assert torch.allclose(ledger.final[finite], expected[finite], rtol=1e-12, atol=1e-12)
+        if vocab == 33 and chain.acts_on_device:
+            past = [History(tuple(row)) for row in ids[:50].tolist()]
+            there = as_on_a_device(chain, x[:50], NONE.expand(50, 0), past)
+            assert torch.equal(there.kept, expected[:50] > -torch.inf), kind
         seen += 500
     assert seen >= 10_000
 

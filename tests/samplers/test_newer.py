@@ -9,13 +9,14 @@ import torch
 
 from elimtool.samplers import STAGES, Chain, Stage, resolve
 from tests.samplers.rows import KINDS, alone, rows
+from tests.samplers.ways import both_ways
 
 NONE = torch.zeros((1, 0), dtype=torch.int64)
 GRID = [(kind, vocab) for kind in KINDS for vocab in (8, 60)]
 
 
 def kept(stage: Stage, x: torch.Tensor) -> list[set[int]]:
-    mask = alone(stage).run(x, NONE.expand(len(x), 0)).kept
+    mask = both_ways(alone(stage), x, NONE.expand(len(x), 0)).kept
     return [set(row.nonzero()[:, 0].tolist()) for row in mask]
 
 

@@ -25,6 +25,18 @@ def as_on_a_device(
     return chain.run(x, targets, past, begun=Candidates.of(x, targets, masked=True))
 
 
+def both_ways(
+    chain: Chain, x: torch.Tensor, targets: torch.Tensor, past: Sequence[History] | None = None
+) -> Ledger:
+    """Run a chain on the host, and as on a device where it can run there: what it leaves is the same."""
+    ledger = chain.run(x, targets, past)
+    if chain.acts_on_device:
+        there = as_on_a_device(chain, x, targets, past)
+        assert torch.equal(there.kept, ledger.kept)
+        torch.testing.assert_close(there.probs(), ledger.probs(), rtol=1e-11, atol=1e-13)
+    return ledger
+
+
 def same(found: Ledger, expected: Ledger) -> None:
     """Counts, ranks, fates and remarks are equal, other numbers to the rounding of sums in another order."""
     (found,) = on_host([found])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float
@@ -19,7 +18,7 @@ from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings, bring_together
 from elimtool.model.interventions import label
 from elimtool.model.lock import exclusive
-from elimtool.model.memory import collecting_later, returning_large
+from elimtool.model.memory import LogitRoom, collecting_later, returning_large
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, Encoded, LayerView, Rows
 from elimtool.numerics.shapes import shapes
@@ -87,6 +86,7 @@ def launch(
     leaders: Leaders | None = None,
     extra: Sequence[Extra] = (),
     before: bool = False,
+    room: LogitRoom | None = None,
 ) -> Pending:
     """Ask for one forward pass over some prompts, and for all that ``settings`` wants of it.
 
@@ -100,6 +100,7 @@ def launch(
         leaders: Tokens that an earlier pass followed, see ``elimtool.engine.follow.follow``.
         extra: Metrics of the caller, which fill no table.
         before: Whether the metrics see all positions before the probed ones too.
+        room: Memory that a pass before has used; ``None`` for new memory.
     """
     batch, settings = Batch.of(encoded, model.device, before), settings.on(model.device)
     own = (METRICS[name] for name in METRICS.own)
@@ -113,14 +114,13 @@ def launch(
     if not metrics:
         return Pending((), settings, batch, None)
     needs = frozenset[str]().union(*(metric.needs for metric in metrics))
-    prompt, probe = batch.rows
     kept: list[Tensor] = []
     reading = [one for one in metrics if type(one).read is not Metric.read]
 
     def observe(view: LayerView) -> None:
         if settings.output_only:
             kept.clear()
-        kept.append(view.residual[prompt, probe])
+        kept.append(batch.real(view.residual))
         for metric in metrics:
             metric.observe(view)
 
@@ -128,7 +128,7 @@ def launch(
         model.stream(batch, needs, observe)
     if reading:
         with torch.inference_mode():
-            _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
+            _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders, room or LogitRoom())
     bring_together(metrics)
     return Pending([(one, brought.get(one)) for one in metrics], settings, batch, label(model.interventions))
 
@@ -141,6 +141,7 @@ def _read_out(
     metrics: Sequence[Metric],
     settings: Settings,
     leaders: Leaders | None,
+    room: LogitRoom,
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once, and what metrics ask for.
 
@@ -150,18 +151,17 @@ def _read_out(
     asked = _asked(metrics, ASKED_BYTES // (model.vocab * 4))
     n_layers, n_rows, _ = residuals.shape  # layer -1 is the first, or the output alone is there
     chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))  # 4 bytes: float32
-    room = None
+    into = None
     if model.dtype == torch.float32 and model.device.type == "cpu":
-        # numpy asks the system for large pages, torch for many small ones
         most = n_layers * min(chunk, n_rows) + sum(len(some) for _, some in asked[:1])
-        room = torch.from_numpy(np.empty((most, model.vocab), dtype=np.float32))
+        into = room.rows(most, model.vocab)
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
         more = [some for _, some in asked[:1]]
         # all layers in one product: the unembedding is read from memory once, not once a layer
         final = torch.cat([*carried, part[-1]])
-        read = model.readout(torch.cat([final, *more]), room)
+        read = model.readout(torch.cat([final, *more]), into)
         logits = read[: part.shape[:2].numel()].reshape(n_layers, -1, read.shape[-1])
         for index, (metric, some) in enumerate(asked):
             metric.read_more(model.readout(some) if index else read[-len(some) :])

@@ -28,7 +28,7 @@ from elimtool.engine.forward import Extra, Pending, launch
 from elimtool.engine.records import arrow_table
 from elimtool.engine.session import Session
 from elimtool.metrics.rollout import Rollout
-from elimtool.model.memory import out_of_memory
+from elimtool.model.memory import LogitRoom, out_of_memory
 from elimtool.model.model import Model
 from elimtool.model.prefix import PassKeys
 from elimtool.model.view import Encoded
@@ -57,6 +57,7 @@ def launch_together(
     extra: Sequence[Extra] = (),
     under: Sequence[Extra] = (),
     lacking: dict[str, list[str]] | None = None,
+    room: LogitRoom | None = None,
 ) -> Callable[[], Tables]:
     """Ask for a forward pass over some prompts and one under the interventions, and generate from each.
 
@@ -66,17 +67,19 @@ def launch_together(
         extra: The caller's own metrics, which see the pass without interventions only.
         under: Those that see the pass under the interventions only.
         lacking: See ``Session.beside``.
+        room: Memory that passes before have used for their logits.
 
     Returns:
         What fills the tables, rows of the pass without interventions first; to be called once.
     """
+    room = room or LogitRoom()
     leaders = Leaders()  # the second pass follows the tokens that led in the first, so that rows compare
     settings = session.settings_for(some[0])
     keys = PassKeys() if session.goes_on(some) else None
     with session.model.keeping(keys):
-        passes = [launch(session.model, some, settings, session.lens, leaders, extra)]
+        passes = [launch(session.model, some, settings, session.lens, leaders, extra, room=room)]
     if session.under is not None:
-        passes.append(launch(session.under, some, settings, session.lens, leaders, under))
+        passes.append(launch(session.under, some, settings, session.lens, leaders, under, room=room))
     if "rollout" in session.measured:
         for model in filter(None, (session.model, session.under)):
             passes.append(_rolled_out(model, some, session))
@@ -182,6 +185,7 @@ class Passes:
         self._parts: dict[str, list[pa.Table]] = {}
         self._launched: list[Launched] = []
         self._next: list[Launched] = []
+        self._room = LogitRoom()
 
     def run(
         self,
@@ -202,7 +206,8 @@ class Passes:
         try:
             self._run(encoded, size, progress or (lambda *_: None), little)
         finally:
-            self._launched, self._next = [], []  # of what failed or was interrupted nothing is kept
+            # of what failed or was interrupted nothing is kept
+            self._launched, self._next, self._room = [], [], LogitRoom()
 
     def _run(
         self, encoded: Sequence[Encoded], size: int, progress: Callable[[int, int], None], little: int
@@ -230,7 +235,7 @@ class Passes:
 
     def _launched_together(self, some: Sequence[Encoded]) -> Callable[[], Tables]:
         lacking = None if self.defects is None else self.lacking
-        return launch_together(self.session, some, self.extra, self.under, lacking)
+        return launch_together(self.session, some, self.extra, self.under, lacking, self._room)
 
     def _settle(self) -> None:
         """Fill the tables of the passes before the last ones; they are the last ones' turn then.
@@ -248,6 +253,7 @@ class Passes:
     def _clear(self) -> None:
         """Make room for passes that are tried again."""
         self._settle()
+        self._room = LogitRoom()
         free_memory()
 
     def _keep(self, some: Sequence[Encoded], tables: Tables) -> None:

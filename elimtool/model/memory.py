@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 LONG = 512
 """Length of a prompt in tokens from which its large activations are mapped one by one."""
@@ -21,6 +24,24 @@ MOST_MAPPED = 32 * 2**20
 """Limit of glibc's own dynamic threshold, which a process that frees large blocks reaches (mallopt(3))."""
 KEPT = 64 * 2**20
 """Free bytes that the end of the heap may hold: twice ``MOST_MAPPED``, as with the dynamic threshold."""
+
+
+class LogitRoom:
+    """Memory that passes of a job write their logits into, one after the other.
+
+    To be handed a quarter of a gigabyte page by page takes a third as long as the product that fills it.
+    """
+
+    def __init__(self) -> None:
+        self._held: Float[Tensor, "most vocab"] | None = None
+
+    def rows(self, count: int, vocab: int) -> Float[Tensor, "most vocab"]:
+        """Return memory for at least so many float32 rows; what was there before is lost."""
+        if self._held is None or self._held.shape[1] != vocab or len(self._held) < count:
+            self._held = None  # so that both are never held
+            # numpy asks the system for large pages, torch for many small ones
+            self._held = torch.from_numpy(np.empty((count, vocab), dtype=np.float32))
+        return self._held
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from elimtool import Ablate, Prompt, TraceOptions
 from elimtool.engine.defects import Defects
-from elimtool.engine.forward import launch
+from elimtool.engine.forward import launch, run_batch
 from elimtool.engine.loop import Passes, Tables
 from elimtool.engine.session import Session
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.loading import load_model
+from elimtool.model.memory import LogitRoom
 from elimtool.model.view import Batch, Encoded, LayerView
 from tests.accelerator import Away, put
 from tests.families import save
@@ -94,6 +96,15 @@ def test_tables_are_the_same_to_the_bit(llama: Any) -> None:
     one, other = ran(session, False), ran(session, True)
     same(tables(one), tables(other))
     assert (one.tokens, one.slots) == (other.tokens, other.slots)
+
+
+def test_tables_hold_nothing_of_the_logits(llama: Any) -> None:
+    session = Session(llama, TraceOptions(heads=False), compiled=True)
+    some, room = encoded(session)[:3], LogitRoom()
+    whole = run_batch(llama, some, session.settings, session.lens)
+    pending = launch(llama, some, session.settings, session.lens, room=room)
+    room.rows(1, llama.vocab).numpy().fill(np.nan)
+    same(pending.tables(), dict(whole))
 
 
 def test_one_pass_waits_while_the_next_is_asked_for(plain: Session) -> None:

@@ -7,6 +7,7 @@ that is scored nothing else is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,13 +56,15 @@ def follow(
     """
     known = {} if leaders is None else leaders
     chosen = []
-    places = zip(*_listed(rows), _leaders(output, top), strict=True)
-    for prompt, probe, best in places:
+    best = cache(lambda: _leaders(output, top))  # waited for once, and only where somebody has no targets
+    for row, (prompt, probe) in enumerate(zip(*_listed(rows), strict=True)):
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
         followed = one.targets
         if not followed and one.prompt.scored is None:
-            followed = known.setdefault(key, _as_targets(model, best))
+            if key not in known:
+                known[key] = _as_targets(model, best()[row])
+            followed = known[key]
         chosen.append(_with_answer(model, followed, one.follows(one.positions[probe])))
     width = max(len(targets) for targets in chosen)
 

@@ -118,8 +118,13 @@ class ReadoutView:
         return RowFacts(self.rows, self.lens, self.followed, self.spell)
 
     @cached_property
+    def shared(self) -> dict[Any, Any]:
+        """What metrics have worked out of these rows for each other."""
+        return {}
+
+    @cached_property
     def here(self) -> Float[Tensor, "rows vocab"]:
-        """The model's own logits on the host, where samplers run: see ``Chain.run``."""
+        """The model's own logits on the host."""
         return torch.from_numpy(array(self.logits[-1]))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from math import isnan
 from typing import Any, ClassVar
 
@@ -21,15 +20,17 @@ from torch import Tensor
 from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
 from elimtool.metrics.grammar_passes import pass_columns
 from elimtool.metrics.grammars import grammars_of, stage_columns, target_columns
-from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Here, Indices, Metric, OtherRows, ReadoutView, RowFacts, Settings
 from elimtool.model.view import Batch
-from elimtool.numerics.transfer import array
+from elimtool.numerics.transfer import array, arrays
 from elimtool.samplers import Chain, History, Ledger, StageRecord
-from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.candidates import Candidates, check
 from elimtool.samplers.combine import LAYERS, needed_rows
-from elimtool.samplers.compare import ChainDifference, Ordering, compare
+from elimtool.samplers.compare import ChainDifference, Ordering, differences
+from elimtool.samplers.fetching import condensed, facts, with_facts
 from elimtool.samplers.stage import BIAS, Stage
-from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
+from elimtool.samplers.survival import bounds, temperature_ranges
+from elimtool.samplers.temperature_range import WORDS
 
 SHOWN = 5
 """Number of tokens named that survive only one of two chains."""
@@ -54,43 +55,83 @@ class SamplerLedger(Metric):
         self.chains = settings.chains
 
     def read(self, view: ReadoutView) -> None:
-        """Run the chains on some rows."""
-        logits, here = view.here, view.followed.here
+        """Run the chains on some rows, where their logits are."""
+        logits, here = view.logits[-1], view.followed.here
         ids = torch.from_numpy(np.where(here["is_foil"], -1, here["ids"]))
         past = histories(view, self.settings)
         begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
+        unchecked, vocab = begun.unchecked or (), begun.vocab
         maxima = view.shapes.maxima
-        by = Ordering(logits, None if maxima is None else maxima[-len(logits) :])
-        begun.led_by(by.ahead)
+        by = Ordering(logits, None if maxima is None else maxima[-len(logits) :], begun.ranked)
+        if not begun.masked:
+            begun.led_by(by.ahead)
         ledgers = [chain.run(logits, ids, histories=past, begun=begun) for chain in self.chains]
-        if ledgers:
-            self.filled["sampling"].append(self._stage_columns(view, ledgers))
-            self.filled["sampling_targets"].append(self._fate_columns(view, ids, ledgers))
-        if any(any(grammars_of(chain)) for chain in self.chains):
-            for name, columns in (
-                ("grammar", stage_columns(view, self.chains, ledgers, past)),
-                ("grammar_targets", target_columns(view, self.chains, past)),
-            ):
-                self.filled[name] += [columns] if columns else []
-            for name, columns in pass_columns(view, ledgers, why_one).items():
-                self.filled[name].append(columns)
-        for left, right in combinations(ledgers, 2):
-            self.filled["chain_differences"].append(self._difference_columns(view, compare(left, right), by))
-        self.filled["survival"].append(self._survival_columns(view, begun, ids, past, ledgers))
+        self._read_grammars(view, ledgers, past)
+        pairs = differences(ledgers)
+        tensors = {
+            **_of_pairs(pairs, by),
+            **_of_targets(view, begun, ids),
+            **self._of_temperatures(begun, ids, past, ledgers),
+            **{("unchecked", index): one for index, one in enumerate(unchecked)},
+        }
+        names, rows = [(one.left, one.right) for one in pairs], view.facts
+        if begun.masked:  # what is brought when the pass has been asked for must be small
+            ledgers = condensed(ledgers)
 
-    def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
+        def columns(found: Here) -> dict[str, Columns]:
+            if unchecked:
+                bad, lost = (torch.from_numpy(found["unchecked", index]) for index in range(2))
+                check(bad, lost, vocab)
+            known = with_facts(ledgers, found)
+            tables: dict[str, Columns] = {"survival": self._survival_columns(rows, ids, found)}
+            if known:
+                tables["sampling"] = self._stage_columns(rows, len(ids), known)
+                tables["sampling_targets"] = self._fate_columns(rows, ids, known)
+            if names:
+                tables["chain_differences"] = self._difference_columns(rows, names, found)
+            return tables
+
+        if begun.masked:
+            self.bring({**tensors, **facts(ledgers)}, columns)
+        else:  # the host has all of it
+            for name, one in columns(arrays(tensors)).items():
+                self.filled[name].append(one)
+
+    def _read_grammars(self, view: ReadoutView, ledgers: Sequence[Ledger], past: Sequence[History]) -> None:
+        """Fill the tables of grammars, whose chains run on the host."""
+        if not any(any(grammars_of(chain)) for chain in self.chains):
+            return
+        for name, columns in (
+            ("grammar", stage_columns(view, self.chains, ledgers, past)),
+            ("grammar_targets", target_columns(view, self.chains, past)),
+        ):
+            self.filled[name] += [columns] if columns else []
+        for name, columns in pass_columns(view, ledgers, why_one).items():
+            self.filled[name].append(columns)
+
+    def _of_temperatures(
+        self, begun: Candidates, ids: Tensor, past: Sequence[History], ledgers: Sequence[Ledger]
+    ) -> dict[Any, Tensor]:
+        """Find the temperatures at which targets survive each chain."""
+        found: dict[Any, Tensor] = {}
+        for index, (chain, ledger) in enumerate(zip(self.chains, ledgers, strict=True)):
+            ranges = temperature_ranges(chain, begun.scores, ids, past, begun, ledger)
+            ends = {"t_min": ranges.t_min, "t_max": ranges.t_max, "status": ranges.code}
+            found |= {("range", index, name): one for name, one in ends.items()}
+        return found
+
+    def _stage_columns(self, facts: RowFacts, n_rows: int, ledgers: Sequence[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
-        n_rows = view.logits.shape[1]
         row, step = np.divmod(np.arange(n_rows * len(records)), len(records))
 
         def at(name: str) -> Any:
             values: list[Tensor] = [getattr(record, name) for record in records]
-            return torch.stack(values, 1).cpu().numpy()[row, step]
+            return torch.stack(values, 1).numpy()[row, step]
 
         left = at("n_after")
         top = np.where(left == 0, -1, at("top_token"))
         return {
-            **place(self.batch, view.rows, row),
+            **place(self.batch, facts.rows, row),
             **self._chain_columns(step),
             "active": at("active"),
             "params_from": Categorical(
@@ -103,13 +144,13 @@ class SamplerLedger(Metric):
             "threshold": at("threshold"),
             "entropy_before": at("entropy_before"),
             "entropy_after": at("entropy_after"),
-            "top_token": spelled(top, lambda token: view.spell(token) if token >= 0 else None),
+            "top_token": spelled(top, lambda token: facts.spell(token) if token >= 0 else None),
             "top_prob": np.where(top < 0, np.nan, at("top_prob")),
             "collision_after": torch.stack([one.collision_after for one in records], 1).numpy()[row, step],
             "output_mass": _output_mass(ledgers)[row, step],
-            "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
+            "notes": [notes_of(record, index, facts.spell) for index in range(n_rows) for record in records],
             "n_drawable": at("n_drawable"),
-            "rule": [_rule(record, index, view.spell) for index in range(n_rows) for record in records],
+            "rule": [_rule(record, index, facts.spell) for index in range(n_rows) for record in records],
         }
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
@@ -123,26 +164,25 @@ class SamplerLedger(Metric):
             "margin_unit": Categorical([stage.margin_unit or None for _, _, stage in stages], step),
         }
 
-    def _fate_columns(self, view: ReadoutView, ids: Tensor, ledgers: list[Ledger]) -> dict[str, Any]:
+    def _fate_columns(self, facts: RowFacts, ids: Tensor, ledgers: Sequence[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
-        real = (ids >= 0).cpu().numpy()[:, None, :].repeat(len(records), axis=1)
+        real = (ids >= 0).numpy()[:, None, :].repeat(len(records), axis=1)
         row, step, k = real.nonzero()
 
         def at(name: str) -> Any:
             values: list[Tensor] = [getattr(record, name) for record in records]
-            return torch.stack(values, 1).cpu().numpy()[row, step, k]
+            return torch.stack(values, 1).numpy()[row, step, k]
 
         chain = self._chain_columns(step)
         del chain["engine"]  # table sampling has it
         alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
         margin = at("margin")
         near = torch.stack([record.within_rounding for record in records], 1).numpy()
-        tokens = ids.cpu().numpy()[row, k]
         return {
-            **place(self.batch, view.rows, row),
+            **place(self.batch, facts.rows, row),
             **chain,
-            **view.followed.names(row, k),
-            "token_id": tokens,
+            **facts.followed.names(row, k),
+            "token_id": ids.numpy()[row, k],
             "alive_before": alive,
             "alive_after": left,
             "prob_before": at("prob_before"),
@@ -150,72 +190,58 @@ class SamplerLedger(Metric):
             "rank_before": null_where(ranks, ~alive),
             "margin": margin,
             "within_rounding": null_where(near[row, step, k], np.isnan(margin)),
-            "why": whys(view, records, (row, step, k), alive & ~left),
+            "why": whys(facts, records, (row, step, k), alive & ~left),
             **_bounds(records, (row, step, k), alive & ~left, margin),
             **_others(records, (row, step, k)),
         }
 
-    def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
-        """Compare a pair of chains on some rows; differing tokens are ordered by the model's probability."""
-        row = np.arange(view.logits.shape[1])
-        first, second = found.first(by, SHOWN)
+    def _difference_columns(
+        self, facts: RowFacts, pairs: Sequence[tuple[str, str]], found: Here
+    ) -> dict[str, Any]:
+        """Compare chains on some rows; differing tokens are ordered by the model's probability."""
+        row, pair = (one.ravel() for one in np.indices((len(facts.rows.here[0]), len(pairs))))
+
+        def at(name: str) -> Any:
+            return np.stack([found["pair", index, name] for index in range(len(pairs))], 1)[row, pair]
+
+        def told(name: str) -> list[list[str]]:
+            return [[facts.spell(token) for token in some if token >= 0] for some in at(name).tolist()]
+
         return {
-            **place(self.batch, view.rows, row),
-            "chain": np.full(len(row), found.left, dtype=object),
-            "other": np.full(len(row), found.right, dtype=object),
-            "total_variation": found.total_variation.cpu().numpy(),
-            "n_only": found.n_only_left.cpu().numpy(),
-            "only": [[view.spell(token) for token in tokens] for tokens in first],
-            "n_only_other": found.n_only_right.cpu().numpy(),
-            "only_other": [[view.spell(token) for token in tokens] for tokens in second],
+            **place(self.batch, facts.rows, row),
+            "chain": Categorical([left for left, _ in pairs], pair),
+            "other": Categorical([right for _, right in pairs], pair),
+            "total_variation": at("total_variation"),
+            "n_only": at("n_only"),
+            "only": told("only"),
+            "n_only_other": at("n_only_other"),
+            "only_other": told("only_other"),
         }
 
-    def _survival_columns(
-        self,
-        view: ReadoutView,
-        begun: Candidates,
-        ids: Tensor,
-        past: list[History],
-        ledgers: list[Ledger],
-    ) -> dict[str, Any]:
-        row, k = (ids >= 0).cpu().numpy().nonzero()
-        limits = bounds(begun.scores, ids, begun)
-        ranges = [
-            temperature_ranges(chain, begun.scores, ids, past, begun, ledger)
-            for chain, ledger in zip(self.chains, ledgers, strict=True)
+    def _survival_columns(self, facts: RowFacts, ids: Tensor, found: Here) -> dict[str, Any]:
+        row, k = (ids >= 0).numpy().nonzero()
+        followed, names = facts.followed, [chain.name for chain in self.chains]
+        ends = [
+            [found["range", index, one][row, k].tolist() for one in ("t_min", "t_max", "status")]
+            for index in range(len(names))
         ]
-
-        def at(values: Tensor) -> Any:
-            return values.cpu().numpy()[row, k]
-
-        found = [(chain.name, _ends(one)) for chain, one in zip(self.chains, ranges, strict=True)]
-        # a logit of -inf comes after every finite one
-        rank = torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks)
         return {
-            **place(self.batch, view.rows, row),
-            **view.followed.names(row, k),
-            "token_id": at(ids),
-            "spelling": view.followed.told(lambda one: one.spelling, row, k),
-            "other_spelling": view.followed.told(lambda one: one.other_spelling, row, k),
+            **place(self.batch, facts.rows, row),
+            **followed.names(row, k),
+            "token_id": ids.numpy()[row, k],
+            "spelling": followed.told(lambda one: one.spelling, row, k),
+            "other_spelling": followed.told(lambda one: one.other_spelling, row, k),
             "other_spelling_logprob": np.array(
-                [
-                    view.followed.targets[i][j].other_logprob
-                    for i, j in zip(row.tolist(), k.tolist(), strict=True)
-                ]
+                [followed.targets[i][j].other_logprob for i, j in zip(row.tolist(), k.tolist(), strict=True)]
             ),
-            "ambiguous": view.followed.here["ambiguous"][row, k],
-            "rank": at(rank),
-            "prob": at(begun.target_probs),
-            "target_logprob": array(view.followed.logprob)[row, k],
-            "min_top_k": at(limits.min_top_k),
-            "min_top_p": at(limits.min_top_p),
-            "max_min_p": at(limits.max_min_p),
-            "min_typical_p": at(limits.min_typical_p),
-            "min_top_n_sigma": at(limits.min_top_n_sigma),
-            "max_epsilon": at(limits.max_epsilon),
+            "ambiguous": followed.here["ambiguous"][row, k],
+            **{key[1]: one[row, k] for key, one in found.items() if key[0] == "target"},
             "temperature_ranges": [
-                [_range(name, *ends[i][j]) for name, ends in found]
-                for i, j in zip(row.tolist(), k.tolist(), strict=True)
+                [
+                    _range(name, low[i], high[i], WORDS[status[i]])
+                    for name, (low, high, status) in zip(names, ends, strict=True)
+                ]
+                for i in range(len(row))
             ],
         }
 
@@ -237,6 +263,40 @@ class SamplerLedger(Metric):
         }
 
 
+def _of_pairs(pairs: Sequence[ChainDifference], by: Ordering) -> dict[Any, Tensor]:
+    """Collect what pairs of chains differ in, by place of the pair and column."""
+    found: dict[Any, Tensor] = {}
+    for index, one in enumerate(pairs):
+        first, second = one.first(by, SHOWN)
+        columns = {
+            "total_variation": one.total_variation,
+            "n_only": one.n_only_left,
+            "only": first,
+            "n_only_other": one.n_only_right,
+            "only_other": second,
+        }
+        found |= {("pair", index, name): tensor for name, tensor in columns.items()}
+    return found
+
+
+def _of_targets(view: ReadoutView, begun: Candidates, ids: Tensor) -> dict[Any, Tensor]:
+    """Collect what is known of targets before any chain, by column of the table ``survival``."""
+    limits = bounds(begun.scores, ids, begun)
+    columns = {
+        # a logit of -inf comes after every finite one
+        "rank": torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks),
+        "prob": begun.target_probs,
+        "target_logprob": view.followed.logprob,
+        "min_top_k": limits.min_top_k,
+        "min_top_p": limits.min_top_p,
+        "max_min_p": limits.max_min_p,
+        "min_typical_p": limits.min_typical_p,
+        "min_top_n_sigma": limits.min_top_n_sigma,
+        "max_epsilon": limits.max_epsilon,
+    }
+    return {("target", name): one for name, one in columns.items()}
+
+
 def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
     """Sum what every stage of every chain leaves of the output's probability, [rows, stages]."""
     stages = [(ledger, stage) for ledger in ledgers for stage in range(len(ledger.records))]
@@ -247,6 +307,15 @@ def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
 def histories(view: ReadoutView, settings: Settings) -> list[History]:
     """Return the tokens up to each probed row, and the other logits there that stages combine."""
     needed = needed_rows(stage for chain in settings.chains for stage in chain.stages)
+    key = needed, settings.against
+    if key not in view.shared:
+        view.shared.clear()  # pages that keep what was read out ask for others again and again
+        view.shared[key] = _histories(view, *key)
+    found: list[History] = view.shared[key]
+    return found
+
+
+def _histories(view: ReadoutView, needed: frozenset[str], against: OtherRows | None) -> list[History]:
     prompt, probe = view.rows.here
     positions = view.batch.here["positions"][prompt, probe].tolist()
     layers = torch.from_numpy(array(view.logits)) if LAYERS in needed else None
@@ -255,8 +324,8 @@ def histories(view: ReadoutView, settings: Settings) -> list[History]:
         one = view.batch.encoded[row]
         ids, own = one.token_ids[: position + 1], len(one.token_ids) - one.n_written
         others = {} if layers is None else {LAYERS: layers[:, index].double()}
-        if needed and settings.against is not None:
-            others |= settings.against(ids[:own], ids[own:], others)
+        if needed and against is not None:
+            others |= against(ids[:own], ids[own:], others)
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
 
@@ -303,7 +372,7 @@ def _others(records: Sequence[StageRecord], at: Indices) -> dict[str, Any]:
 
 
 def whys(
-    view: ReadoutView, records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_]
+    view: ReadoutView | RowFacts, records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_]
 ) -> list[str | None]:
     """Say why stages removed targets, or penalised them; ``None`` where they did neither.
 
@@ -331,12 +400,6 @@ def why_one(record: StageRecord, k: int, row: int, removed: bool, spell: Callabl
     if rule is not None:
         return rule.told(spell)
     return record.why_target(k, row) if removed else None
-
-
-def _ends(found: TemperatureRanges) -> list[list[tuple[float, float, str]]]:
-    """Return both ends and the status for the targets of each row."""
-    rows = zip(found.t_min.tolist(), found.t_max.tolist(), found.status, strict=True)
-    return [list(zip(*row, strict=True)) for row in rows]
 
 
 def _origins(chain: Chain, stage: Stage) -> str | None:

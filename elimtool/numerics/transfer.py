@@ -45,7 +45,7 @@ def coming(tensors: Mapping[Name, Tensor]) -> Callable[[], dict[Name, Array]]:
     away = sorted(known.keys() - found.keys(), key=lambda name: -known[name].itemsize)
     if not away:
         return lambda: found
-    pieces = [known[name].contiguous().reshape(-1).view(torch.uint8) for name in away]
+    pieces = [own(known[name]).reshape(-1).view(torch.uint8) for name in away]
     ends = np.cumsum([len(one) for one in pieces]).tolist()
     kinds = [(_NUMPY[known[name].dtype], known[name].shape) for name in away]
     copied, order = _copied(torch.cat(pieces)), list(tensors)
@@ -63,6 +63,14 @@ _NUMPY = {dtype: torch.empty(0, dtype=dtype).numpy().dtype for dtype in (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
     torch.float16, torch.float32, torch.float64,
 )}  # fmt: skip
+
+
+def own(tensor: Tensor) -> Tensor:
+    """Return a tensor whose numbers stand side by side, not as a column of something larger."""
+    found = tensor.contiguous()  # which lets one row be, however far it is to the next
+    if not found.ndim or found.stride(-1) == 1:
+        return found
+    return found.clone(memory_format=torch.contiguous_format)
 
 
 def array(tensor: Tensor) -> Array:

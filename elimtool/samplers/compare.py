@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +15,13 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.distribution import LEADERS
+from elimtool.samplers.distribution import LEADERS, Ranked
 from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.order import Array, alive_parts, leaders
 from elimtool.samplers.stage_record import spread
+
+Firsts = tuple[Int[Tensor, "rows count"], Int[Tensor, "rows count"]]
+"""Tokens for the first and for the second of two chains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,8 @@ class Ordering:
     values: Float[Tensor, "rows vocab"]
     maxima: npt.NDArray[np.float32] | None = None
     """Largest value of each block of a row's tokens, where compiled loops found them."""
+    ranked: Ranked | None = None
+    """The tokens in this order, where they are on a device."""
 
     @cached_property
     def ahead(self) -> Int[Tensor, "rows some"]:
@@ -36,6 +43,17 @@ class Ordering:
             count = min(LEADERS, self.values.shape[1])
             return torch.from_numpy(compiled(self.values.numpy(), self.maxima, count))
         return torch.from_numpy(np.stack([leaders(row, LEADERS) for row in self.values.numpy()]))
+
+    def marked(self, among: Bool[Tensor, "rows vocab"], count: int) -> Int[Tensor, "rows count"]:
+        """Return up to ``count`` first tokens of each row of a device that are marked, -1 behind them."""
+        if self.ranked is None:
+            raise ValueError("the order of tokens of a device is not known")
+        order = self.ranked.tokens
+        vocab = order.shape[1]
+        left = torch.arange(vocab, 0, -1, device=order.device)  # all differ: of ties a device takes any
+        first = left.masked_fill(~among.gather(1, order), 0).topk(min(count, vocab), -1).values
+        found = order.gather(1, (vocab - first).clamp(max=vocab - 1)).masked_fill(first == 0, -1)
+        return torch.nn.functional.pad(found, (0, count - found.shape[1]), value=-1)
 
     def best(
         self, tokens: Int[Tensor, "rows some"], among: Bool[Tensor, "rows some"], count: int
@@ -66,7 +84,7 @@ class ChainDifference:
             a chain leaves no token.
         n_only_left: Number of tokens that survive only the first chain.
         n_only_right: Number of tokens that survive only the second.
-        ends: Distributions after each chain.
+        only: Returns the first of the tokens that survive only one chain, see ``first``.
     """
 
     left: str
@@ -74,24 +92,68 @@ class ChainDifference:
     total_variation: Float64[Tensor, " rows"]
     n_only_left: Int[Tensor, " rows"]
     n_only_right: Int[Tensor, " rows"]
-    ends: tuple[Candidates, Candidates]
+    only: Callable[[Ordering, int], Firsts]
 
-    def first(self, by: Ordering, count: int) -> tuple[list[list[int]], list[list[int]]]:
-        """Return the first of the tokens that survive only one chain, for both chains.
+    def first(self, by: Ordering, count: int) -> Firsts:
+        """Return the first of the tokens that survive only one chain, for both chains; -1 behind them.
 
         Args:
             by: Order of the tokens.
             count: Most tokens to return for each chain and row.
         """
-        one, other = self.ends
-        return (
-            _first(one, other, self.n_only_left, by, count),
-            _first(other, one, self.n_only_right, by, count),
-        )
+        return self.only(by, count)
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadOut:
+    """A distribution on a device over the whole vocabulary, by token id."""
+
+    alive: Bool[Tensor, "rows vocab"]
+    probs: Float64[Tensor, "rows vocab"]
+    n: Int[Tensor, " rows"]
+
+    @staticmethod
+    def of(c: Candidates) -> SpreadOut:
+        """SpreadOut a distribution out."""
+        if c.tokens is None:
+            return SpreadOut(c.alive, c.exact, c.n)
+        # added, as in ``spread``: padding columns repeat token 0
+        wide = torch.zeros((c.tokens.shape[0], c.vocab), dtype=torch.float64, device=c.tokens.device)
+        return SpreadOut(spread(c, c.alive), wide.scatter_add_(1, c.tokens, c.exact), c.n)
+
+
+def differences(ledgers: Sequence[Ledger]) -> list[ChainDifference]:
+    """Compare every two of some chains; errors as of ``compare``."""
+    away = next((one.end.scores.device for one in ledgers if one.end.masked), None)
+    if away is None:
+        return [compare(left, right) for left, right in combinations(ledgers, 2)]
+    spread_out = [(one.chain, SpreadOut.of(one.end.on(away))) for one in ledgers]
+    return [_difference(*left, *right) for left, right in combinations(spread_out, 2)]
+
+
+def _difference(left: str, a: SpreadOut, right: str, b: SpreadOut) -> ChainDifference:
+    apart = 0.5 * (a.probs - b.probs).abs_().sum(-1)
+    common = (a.alive & b.alive).sum(-1)
+    return ChainDifference(
+        left=left,
+        right=right,
+        total_variation=apart.masked_fill((a.n == 0) | (b.n == 0), torch.nan),
+        n_only_left=a.n - common,
+        n_only_right=b.n - common,
+        only=lambda by, count: (
+            by.marked(a.alive & ~b.alive, count),
+            by.marked(b.alive & ~a.alive, count),
+        ),
+    )
+
+
+def _filled(rows: list[list[int]], count: int) -> Int[Tensor, "rows count"]:
+    """Fill rows of tokens with -1."""
+    return torch.tensor([[*row, *[-1] * (count - len(row))] for row in rows], dtype=torch.int64)
 
 
 def compare(left: Ledger, right: Ledger) -> ChainDifference:
-    """Compare the results of two chains.
+    """Compare the results of two chains on the host.
 
     Raises:
         ElimError: The ledgers differ in number of rows or vocabulary.
@@ -112,9 +174,12 @@ def compare(left: Ledger, right: Ledger) -> ChainDifference:
         left=left.chain,
         right=right.chain,
         total_variation=apart.masked_fill((a.n == 0) | (b.n == 0), torch.nan),
-        n_only_left=a.n - common,
-        n_only_right=b.n - common,
-        ends=(a, b),
+        n_only_left=(left_only := a.n - common),
+        n_only_right=(right_only := b.n - common),
+        only=lambda by, count: (
+            _filled(_first(a, b, left_only, by, count), count),
+            _filled(_first(b, a, right_only, by, count), count),
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elimtool.numerics.transfer import Array, arrays
+from elimtool.numerics.transfer import Array, arrays, own
 from elimtool.samplers.candidates import check
 from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.stage_record import StageRecord
@@ -50,6 +50,41 @@ def with_facts(ledgers: Sequence[Ledger], found: Mapping[tuple[Any, ...], Array]
 def on_host(ledgers: Sequence[Ledger]) -> list[Ledger]:
     """Bring the records of ledgers to the host in one transfer; distributions stay where they are."""
     return with_facts(ledgers, arrays(facts(ledgers)))
+
+
+def condensed(ledgers: Sequence[Ledger]) -> list[Ledger]:
+    """Let go of distributions, of ledgers of the host too; what ``facts`` collects stays as it was."""
+    kept: dict[int, Tensor] = {}
+
+    def small(tensor: Tensor) -> Tensor:  # shared where it was
+        return kept.setdefault(id(tensor), own(tensor))
+
+    return [_condensed(ledger, small) for ledger in ledgers]
+
+
+def _condensed(ledger: Ledger, small: Callable[[Tensor], Tensor]) -> Ledger:
+    end = ledger.end
+    none = replace(
+        end,
+        scores=end.scores.new_empty((len(end.scores), 0)),
+        tokens=None,
+        slots=small(end.slots),
+        size=small(end.size),
+        total=None,
+        wanted=None,
+        masked=True,
+        ranked=None,
+    )
+    none.__dict__["unchecked"] = ledger.before(0).unchecked
+    records = []
+    for record in ledger.records:
+        parts: dict[str, Any] = {name: small(one) for name, one in _parts(record).items()}
+        if record.combines:
+            parts["others"] = (parts.pop("other_rank"), parts.pop("other_logprob"))
+        records.append(record.condensed(none).with_tensors(parts, TENSORS))
+    fresh = replace(ledger, targets=small(ledger.targets), records=tuple(records), end=none)
+    fresh.__dict__["output_masses"] = [small(one) for one in ledger.output_masses]
+    return fresh
 
 
 def _tensors(ledger: Ledger) -> Iterator[Tensor]:

@@ -275,9 +275,24 @@ class StageRecord:
             left = parts["n_before"].tolist()
             details = tuple(one if n else {} for one, n in zip(effect.details, left, strict=True))
             effect = replace(effect, details=details)
-        fresh = replace(self, _effect=effect, **{name: parts[name] for name in names})
+        return replace(self, _effect=effect).with_tensors(parts, names)
+
+    def with_tensors(self, parts: Mapping[str, Any], names: Collection[str]) -> StageRecord:
+        """Return the record with other tensors; arguments as of ``with_parts``."""
+        fresh = replace(self, **{name: parts[name] for name in names})
         fresh.__dict__.update({name: one for name, one in parts.items() if name not in names})
         return fresh
+
+    def condensed(self, none: Candidates) -> StageRecord:
+        """Return the record without distributions, but for one without columns that stands for them."""
+        effect = Effect(
+            none,
+            notes=self._effect.notes,
+            details=self._effect.details,
+            rules=self._effect.rules,
+            other=none.scores.double() if self.combines else None,
+        )
+        return replace(self, before=none, _after=none, _effect=effect)
 
     @cached_property
     def collision_after(self) -> Float64[Tensor, " rows"]:

@@ -80,6 +80,12 @@ def _masses(
         above, nearer = torch.from_numpy(c.measured.above), torch.from_numpy(c.measured.nearer)
         return above, nearer, torch.from_numpy(c.measured.deviation)[:, None]
     shifts = Typical(0.5).shifts(c)  # which do not depend on the mass
+    if c.masked:
+        above, nearer = (
+            _held_before(c, -c.scores, -c.target_scores),
+            _held_before(c, shifts, c.at(shifts, torch.nan)),
+        )
+        return above, nearer, deviation(c, "population")
     above = _mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores)
     return above, _mass_before(c, shifts.numpy(), c.at(shifts, torch.nan)), deviation(c, "population")
 
@@ -93,3 +99,11 @@ def _mass_before(
     for values, probs, bounds, wanted, held in rows:
         held[wanted] = held_below(values, probs, bounds[wanted])
     return found
+
+
+def _held_before(
+    c: Candidates, places: Float64[Tensor, "rows vocab"], mine: Float64[Tensor, "rows k"]
+) -> Float64[Tensor, "rows k"]:
+    """Sum the same on a device, target by target: for all at once it would take as many times the memory."""
+    columns = [c.exact.masked_fill(places >= one[:, None], 0.0).sum(-1) for one in mine.unbind(-1)]
+    return torch.stack(columns, -1).masked_fill(c.gone, torch.nan) if columns else mine

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-from elimtool.numerics.transfer import roomy
+from elimtool.numerics.transfer import roomy, sent
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.chain import Chain, step
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
@@ -99,14 +99,17 @@ def temperature_ranges(
         c = ledger.before(reached)
     else:
         c = begun or Candidates.of(logits, targets)
+        c = c if chain.acts_on_device else c.here
         for stage in chain.stages[:reached]:
             c, _ = step(stage, c, context)
-    targets = targets.to(c.scores.device)
+    targets = sent(targets, c.scores.device)
     if not any(_removes(s) for s in after):
         return _answer(~c.gone, c.gone, targets)
     c, left, known = _prepare(c, after, context)
     if not left:
         return _answer(~c.gone, c.gone, targets)
+    if not _monotone(left):
+        return _answer(known, c.gone, targets)
     low, high = _intervals(c, left, known & ~c.gone)
     never = c.gone | (known & (~(low <= high) | (low == INF)))
     return _answer(known & ~never & (low == 0) & (high == INF), never, targets, (known, low, high))
@@ -154,17 +157,23 @@ def _prepare(
             c, _ = step(stage, c, context)
         else:
             left.append(stage)
+    if not _monotone(left):
+        return c, tuple(left), torch.zeros_like(c.gone)
     c = c.sorted() if left else c
-    kinds = [type(s) for s in left]
-    known = all(k in (MinP, TopP, TopA, TopK, Greedy, Epsilon) for k in kinds)
-    if Epsilon in kinds:
-        known = known and all(k in (MinP, Epsilon, TopK, Greedy) for k in kinds) and kinds[0] is Epsilon
-    every = torch.full_like(c.gone, known)
+    every = torch.ones_like(c.gone)
     if any(isinstance(s, TopP) and s.ties == "torch" for s in left):
         every &= ~_tied(c)
     if any(getattr(s, "flat", "cut") == "kept" for s in left):
         every &= ~level(c)
     return c, tuple(left), every
+
+
+def _monotone(stages: Sequence[Stage]) -> bool:
+    """Return whether a target survives stages between two temperatures."""
+    kinds = [type(s) for s in stages]
+    if Epsilon in kinds:
+        return all(k in (MinP, Epsilon, TopK, Greedy) for k in kinds) and kinds[0] is Epsilon
+    return all(k in (MinP, TopP, TopA, TopK, Greedy) for k in kinds)
 
 
 def _tied(c: Candidates) -> Alive:

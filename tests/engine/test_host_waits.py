@@ -9,6 +9,7 @@ on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Ran:
     ) -> tuple[Tables, dict[str, int]]:
         fitted = more.pop("fitted", False)
         lenses = {"lens": lens(family, layers) if fitted else "raw"}
-        compiled = more.pop("compiled", None)
+        compiled, at_once = more.pop("compiled", None), more.pop("rows_at_once", None)
+        targets, foils = more.pop("targets", (" Paris", " the")), more.pop("foils", (" Rome",))
         session = Session(model(family, layers, there), TraceOptions(**lenses, **more), compiled=compiled)
+        if at_once is not None:
+            held = at_once * (layers + 1) * session.model.vocab * 4
+            session.settings = replace(session.settings, readout_bytes=held)
         some = [
             Prompt(
                 text=TEXT[: 14 + number],
                 id=str(number),
-                targets=(" Paris", " the"),
-                foils=(" Rome",),
+                targets=targets,
+                foils=foils,
                 spans=(SpanRequest("what", "capital"),),
             )
             for number in range(prompts)
@@ -118,6 +123,18 @@ def test_a_default_pass_of_many_prompts_and_layers_waits_no_more_than_one_of_few
     _, many = ran(30, 32, samplers=CHAINS)
     assert few == many
     assert 0 < sum(few.values()) <= MOST, few
+
+
+def test_chains_of_rows_that_are_read_out_in_parts_wait_no_more_but_for_who_leads(ran: Ran) -> None:
+    tables = ("survival", "sampling", "sampling_targets", "chain_differences", "lens")
+    options: dict[str, Any] = {"tables": tables, "samplers": CHAINS, "foils": (), "targets": ("a", "e")}
+    _, once = ran(2, 4, **options)
+    there, parts = ran(2, 4, rows_at_once=1, **options)
+    assert parts == once
+    _near(there, ran(2, 4, there=False, **options)[0])
+    _, once = ran(2, 4, **{**options, "targets": ()})
+    _, parts = ran(2, 4, rows_at_once=1, **{**options, "targets": ()})
+    assert sum(parts.values()) == sum(once.values()) + 3  # the leaders of each part are spelled, and followed
 
 
 def test_passes_under_interventions_of_combined_rows_and_of_rollout_wait_as_often(ran: Ran) -> None:

@@ -69,7 +69,7 @@ class Worker:
         say: Callable[[str], None] | None = None,
     ) -> None:
         # whatever the size of a slice, so that all slices of a run give the same numbers
-        # beside a GPU they serve the samplers, which run on the processor
+        # beside a GPU they serve the chains that run on the processor
         compiled = kernels.usable(model.vocab)
         self.session = Session(model, trace, compiled=compiled)
         self.batch = batch

@@ -27,8 +27,8 @@ class TopP(Stage):
             ``ascending``: sum from the small end and remove while the sum is <= 1 - p (Hugging Face, vLLM).
             ``before``: remove where the mass before a token is > p, so an exact hit keeps one more (SGLang).
         ties: Which of equally probable tokens at the edge survive: ``all``, those with the ``low`` ids, or
-            those that ``torch`` puts last in an ascending sort of the vocabulary (Hugging Face, vLLM); the
-            last two keep equally many.
+            those that ``torch`` puts last in an ascending sort of the vocabulary (Hugging Face, vLLM), which
+            on a GPU may be others than on the processor; the last two keep equally many.
         mass_of: The mass is measured on the ``survivors`` or on the ``full`` distribution before any removal
             (SGLang).
         min_keep: Least number of tokens that survive; one always does.
@@ -64,10 +64,6 @@ class TopP(Stage):
         self.one_of("ties", ("all", "low", "torch"))
         self.one_of("mass_of", ("survivors", "full"))
         self.one_of("flat", ("cut", "kept"))
-
-    def acts_on_device(self) -> bool:
-        """Return whether ties do not fall as in a sort of torch, which differs between devices."""
-        return self.ties != "torch"
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens where the mass is held."""
@@ -105,8 +101,9 @@ class TopP(Stage):
     def _as_torch_sorts(c: Candidates, keep: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows width"]:
         """Choose among tokens tied at the edge as an ascending, unstable sort of the vocabulary does."""
         split = keep[:, :-1] & ~keep[:, 1:] & (c.scores[:, :-1] == c.scores[:, 1:])
-        rows = (split & c.alive[:, 1:]).any(-1).nonzero()[:, 0]
-        if not rows.numel():
+        tied = (split & c.alive[:, 1:]).any(-1)
+        rows: Tensor | slice = slice(None) if c.masked else tied.nonzero()[:, 0]
+        if not c.masked and not tied.any():
             return keep
         order = c.wide()[rows].sort(dim=-1).indices.flip(-1)
         place = torch.arange(c.vocab, device=keep.device)
@@ -115,7 +112,7 @@ class TopP(Stage):
         )
         chosen = keep.clone()
         chosen[rows] = wide.gather(1, c.ids[rows])
-        return chosen
+        return torch.where(tied[:, None], chosen, keep)
 
     def why(self, fate: Fate, /) -> str:
         """Explain: more probable tokens hold the mass already."""

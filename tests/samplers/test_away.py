@@ -59,6 +59,15 @@ def test_every_preset(name: str) -> None:
     compared(resolve(f"{name}:top_k=9"), "ties", 60, there=True)
 
 
+def test_ties_at_the_edge_fall_as_torch_sorts_there() -> None:
+    """What stands for a device here sorts as the processor does; hf and vllm cut nuclei so."""
+    for chain in (resolve("hf:top_p=0.5"), resolve("vllm:top_k=20,top_p=0.6")):
+        assert chain.acts_on_device
+        compared(chain, "ties", 60, there=True)
+        for seed in range(5):
+            compared(chain, "ties", 130, seed)
+
+
 def test_stages_behind_each_other() -> None:
     draw = Random(4)
     for seed in range(30):

@@ -282,17 +282,17 @@ def reduced(
     """
     rows, k, _, n_heads, spans = cells.shape
     absent = np.logical_not(seen.any(axis=1, keepdims=True))
-    flat = cells.reshape(rows, k, -1, spans)
-    there = np.repeat(seen, n_heads, 1)[:, None]
+    flat, hidden = cells.reshape(rows, k, -1, spans), np.repeat(~seen, n_heads, 1)[:, None]
     of_layers = cells.sum(3)
+    whole, promoted = of_layers.sum(2), cells.clip(min=0).sum((2, 3))
     found = {
-        "dla_centred": of_layers.sum(2),
-        "promoted": cells.clip(min=0).sum((2, 3)),
-        "opposed": cells.clip(max=0).sum((2, 3)),
+        "dla_centred": whole,
+        "promoted": promoted,
+        "opposed": np.minimum(whole - promoted, 0.0),
         "handover_layer": np.where(of_layers.max(2) > 0, of_layers.argmax(2), np.nan),
     }
-    for which, sign in (("top", 1.0), ("low", -1.0)):
-        at = np.where(there, sign * flat, -np.inf).argmax(2)
+    for which, pick, least in (("top", np.argmax, -np.inf), ("low", np.argmin, np.inf)):
+        at = pick(np.where(hidden, least, flat) if hidden.any() else flat, 2)
         found[f"{which}_layer"], found[f"{which}_head"] = at // n_heads, at % n_heads
         found[f"{which}_dla"] = np.take_along_axis(flat, at[:, :, None], 2)[:, :, 0]
     return {name: np.where(absent, np.nan, values) for name, values in found.items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,8 @@ from torch import Tensor
 from elimtool.metrics.branches import Branch
 from elimtool.metrics.metric import Settings
 from elimtool.metrics.span_parts import DistanceBins, SpanParts
-from elimtool.model.affine import close, wide
-from elimtool.model.carried import NOT_REBUILT, Carried
-from elimtool.model.rows import EVERY
+from elimtool.model.affine import wide
+from elimtool.model.carried import NOT_REBUILT, Carried, gathered, is_rebuilt
 from elimtool.model.view import Batch, FormedAttention, LayerView, Rows
 from elimtool.numerics.transfer import arrays, roomy
 
@@ -51,7 +50,8 @@ class SourceLayer:
         seen: Of which spans each query sees a token.
         visible: Which keys.
         held: Sums of weights times values over each span, then of evenly spread weights.
-        rows: Forms the weights where the sums are not held.
+        weights: Attention weights where no sums are held; ``None`` also where they are too many.
+        rows: Forms these then.
         rebuilt: Whether weights and values give the output projection's inputs.
     """
 
@@ -60,9 +60,22 @@ class SourceLayer:
     carried: Carried
     seen: Bool[Tensor, "batch probes spans"]
     visible: Bool[Tensor, "batch probes keys"]
-    held: Float[Tensor, "batch heads probes both size"] | None
-    rows: FormedAttention | None
-    rebuilt: Bool[Tensor, "batch probes"] | None
+    held: Float[Tensor, "batch heads probes both size"] | None = None
+    weights: Float[Tensor, "batch heads probes keys"] | None = None
+    rows: FormedAttention | None = None
+    rebuilt: Bool[Tensor, "batch probes"] | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Only layers of one kind are stacked."""
+        return self.visible.data_ptr(), self.carried.values.shape, self.carried.gated
+
+    def formed(self, prompts: slice, probes: slice) -> Float[Tensor, "some heads rows keys"]:
+        """Return the weights of some probes of some prompts, where no sums are held."""
+        if self.weights is not None:
+            return self.weights[prompts, :, probes]
+        assert self.rows is not None
+        return self.rows.of(prompts, probes)
 
 
 class Sources:
@@ -72,6 +85,8 @@ class Sources:
         self.batch = batch
         self.settings = settings
         self.parts = SpanParts.of(batch)
+        # then sums of values over spans would be as large as all values, so logits are summed instead
+        self.single = 2 * self.parts.members.shape[1] >= batch.ids.shape[1]
         self.sink = batch.sink
         self.layers: list[SourceLayer] = []
         self.null = False
@@ -98,28 +113,20 @@ class Sources:
         self.waiting.clear()
 
     def _keep(self, view: LayerView, carried: Carried, visible: Bool[Tensor, "batch probes keys"]) -> None:
-        """Keep one layer; few rows of several layers are summed together."""
+        """Keep one layer; few rows of several layers are looked at together."""
         assert view.block is not None
-        made = SourceLayer(
-            view.layer,
-            Branch.attention(view.block),
-            carried,
-            self._mask(visible)[1],
-            visible,
-            None,
-            None,
-            None,
-        )
+        branch, seen = Branch.attention(view.block), self._mask(visible)[1]
+        made = SourceLayer(view.layer, branch, carried, seen, visible, rows=view.rows)
         size = 2 * self.parts.members.shape[1] * carried.heads.inputs.numel()
         held = roomy(HELD_NUMBERS, visible.device)
-        if view.attention is not None and size <= held:
+        if view.attention is not None and (self.single or size <= held):
             self.layers.append(made)
             self.waiting.append((len(self.layers) - 1, view.attention))
-            numbers = view.attention.numel() + carried.values.numel() + size
+            numbers = view.attention.numel() + carried.values.numel() + size * (not self.single)
             if len(self.waiting) * numbers > self.settings.held_numbers:
                 self._flush()
             return
-        keep = view.rows is None or size <= held
+        keep = not self.single and (view.rows is None or size <= held)
         found, rebuilt = [], []
         for some, weights in view.attention_parts():
             rebuilt.append(carried.rebuilds(some, weights))
@@ -127,48 +134,36 @@ class Sources:
                 whole = torch.nn.functional.pad(weights, (0, visible.shape[-1] - weights.shape[-1]))
                 found.append(self._summed(whole, carried.values, visible[:, some], slice(None), some))
         whole = torch.cat(rebuilt, 1)
-        self.layers.append(
-            _held(made, torch.cat(found, 2), whole) if keep else replace(made, rows=view.rows, rebuilt=whole)
-        )
+        self.layers.append(_held(made, torch.cat(found, 2), whole) if keep else replace(made, rebuilt=whole))
 
     @torch.inference_mode()
     def _flush(self) -> None:
-        """Sum the waiting layers, those with one mask and shape together."""
-        groups: dict[Any, list[tuple[int, Tensor]]] = {}
+        """Look at the waiting layers, those with one mask and shape together."""
+        kinds: dict[Any, list[tuple[int, Tensor]]] = {}
         for index, weights in self.waiting:
-            one = self.layers[index]
-            groups.setdefault((one.visible.data_ptr(), weights.shape, one.carried.values.shape), []).append(
-                (index, weights)
-            )
+            kinds.setdefault((weights.shape, self.layers[index].kind), []).append((index, weights))
         self.waiting.clear()
-        for some in groups.values():
+        for some in kinds.values():
             layers = [self.layers[index] for index, _ in some]
-            weights = torch.stack([one for _, one in some]).flatten(0, 1)
-            values = torch.stack([one.carried.values for one in layers]).flatten(0, 1)
-            found = self._summed(weights, values, layers[0].visible, slice(None), slice(None))
-            held = found.view(len(some), -1, *found.shape[1:])
+            weights = torch.stack([one for _, one in some])
+            values = torch.stack([one.carried.values for one in layers])
+            gates = [one.carried.gate for one in layers if one.carried.gate is not None]
+            inputs = torch.stack([one.carried.inputs for one in layers])
+            fine = is_rebuilt(gathered(weights, values, torch.stack(gates) if gates else None), inputs)
+            held = None
+            if not self.single:
+                every = slice(None)
+                found = self._summed(
+                    weights.flatten(0, 1), values.flatten(0, 1), layers[0].visible, every, every
+                )
+                held = found.view(len(some), -1, *found.shape[1:])
             for place, (index, own) in enumerate(some):
-                rebuilt = layers[place].carried.rebuilds(EVERY, own) if self.parts.overlap else None
-                self.layers[index] = _held(layers[place], held[place], rebuilt)
-            if not self.parts.overlap:
-                self._rebuilt([index for index, _ in some], held)
-
-    def _rebuilt(
-        self, indices: Sequence[int], held: Float[Tensor, "layers batch heads probes both size"]
-    ) -> None:
-        """Compare the sums of all spans with what went into the output projections."""
-        layers = [self.layers[index] for index in indices]
-        total = held[..., : self.parts.members.shape[1], :].sum(-2).transpose(2, 3)
-        gates = [one.carried.gate for one in layers]
-        if any(gate is not None for gate in gates):
-            total = torch.stack(
-                [part if gate is None else part * gate for part, gate in zip(total, gates, strict=True)]
-            )
-        inputs = torch.stack([one.carried.heads.inputs for one in layers])
-        truth = wide(inputs)
-        fine = close(total.flatten(3), truth, truth, inputs.dtype)
-        for place, index in enumerate(indices):
-            self.layers[index] = replace(layers[place], rebuilt=fine[place])
+                one = layers[place]
+                self.layers[index] = (
+                    replace(one, weights=own, rows=None, rebuilt=fine[place])
+                    if held is None
+                    else _held(one, held[place], fine[place])
+                )
 
     def _summed(
         self,
@@ -232,14 +227,67 @@ class Sources:
             Logits [rows, k, layers, heads, 2 spans], the second half of evenly spread weights, and which
             layers see the spans [rows, layers, spans].
         """
-        back = torch.stack(
-            [one.carried.back(rows, one.branch.pulled(rows, toward)) for one in self.layers], 1
-        )
-        given = torch.stack([self._at(one, rows) for one in self.layers], 1).to(back.dtype)
-        cells = (back.transpose(2, 3) @ given.transpose(3, 4)).permute(0, 3, 1, 2, 4)
+        back = torch.stack([one.carried.back(rows, one.branch.pulled(rows, toward)) for one in self.layers])
+        cells = self._of_keys(rows, back) if self.single else self._of_sums(rows, back)
         seen = torch.stack([one.seen[rows] for one in self.layers], 1)
         found = arrays({"cells": cells.double(), "seen": seen})
         return found["cells"], found["seen"]
+
+    def _of_sums(
+        self, rows: Rows, back: Float[Tensor, "layers rows k heads size"]
+    ) -> Float[Tensor, "rows k layers heads both"]:
+        """Split logits by sums of weights times values over spans."""
+        given = torch.stack([self._at(one, rows) for one in self.layers]).to(back.dtype)
+        return (back.transpose(2, 3) @ given.transpose(3, 4)).permute(1, 3, 0, 2, 4)
+
+    def _of_keys(
+        self, rows: Rows, back: Float[Tensor, "layers rows k heads size"]
+    ) -> Float[Tensor, "rows k layers heads both"]:
+        """Split logits by keys, and sum these over spans."""
+        n_layers, n_rows, k, n_heads, _ = back.shape
+        spans, n_keys = self.parts.members.shape[1:]
+        shape = (n_rows, k, n_layers, n_heads, 2, spans)
+        cells = back.new_empty(shape, dtype=torch.float64)
+        most, start = max(1, self.settings.held_numbers // (2 * k * n_heads * n_keys)), 0
+        for prompts, probes in blocks(rows, most):
+            count = len(self.parts.members[prompts]) * (probes.stop - probes.start)
+            some = slice(start, start := start + count)
+            step = max(1, most // count)
+            for layers in self._runs(step):
+                each = self._keys(self.layers[layers], back[layers, some], prompts, probes)
+                cells[some, :, layers] = each.permute(1, 4, 5, 0, 2, 3, 6).flatten(0, 1).double()
+        return cells.flatten(-2)
+
+    def _runs(self, most: int) -> Iterator[slice]:
+        """Divide the layers into some of one kind each."""
+        start = 0
+        for _, run in groupby(self.layers, lambda one: one.kind):
+            end = start + len(list(run))
+            yield from (slice(at, min(end, at + most)) for at in range(start, end, most))
+            start = end
+
+    def _keys(
+        self,
+        layers: Sequence[SourceLayer],
+        back: Float[Tensor, "layers rows k heads size"],
+        prompts: slice,
+        probes: slice,
+    ) -> Float[Tensor, "layers some heads both probes k spans"]:
+        """Split logits at some probes of some prompts over layers of one kind."""
+        weights = torch.cat([one.formed(prompts, probes) for one in layers])
+        even = self._bins(layers[0].visible[prompts, probes], prompts, probes).spread(weights)
+        values = wide(torch.stack([one.carried.values[prompts] for one in layers])).to(back.dtype)
+        n_layers, some, groups, n_keys, size = values.shape
+        heads, n_probes = weights.shape[1:3]
+        grouped = back.view(n_layers, some, n_probes, -1, groups, heads // groups, size)
+        toward = grouped.permute(0, 1, 4, 5, 2, 3, 6).reshape(n_layers, some, groups, -1, size)
+        dots = (toward @ values.transpose(-1, -2)).view(n_layers, some, heads, 1, n_probes, -1, n_keys)
+        both = torch.stack([weights, even], 2).view(n_layers, some, heads, 2, n_probes, 1, n_keys)
+        each = dots * both
+        if self.parts.alone:
+            return each
+        summed = each.flatten(2, 5) @ self.parts.members[prompts].to(each.dtype).transpose(1, 2)
+        return summed.view(*each.shape[:-1], -1)
 
     def written(self, rows: Rows) -> Float[Tensor, "rows spans width"]:
         """Sum what the heads of all layers add to the residual stream from each span."""
@@ -258,11 +306,10 @@ class Sources:
         prompt, probe = rows
         if one.held is not None:
             return one.held[prompt, :, probe]
-        assert one.rows is not None
         parts = []
         each = 2 * self.parts.members.shape[1] * one.carried.heads.inputs.shape[-1]
         for prompts, probes in blocks(rows, roomy(HELD_NUMBERS, one.visible.device) // each):
-            weights, visible = one.rows.of(prompts, probes), one.visible[prompts, probes]
+            weights, visible = one.formed(prompts, probes), one.visible[prompts, probes]
             found = self._summed(weights, one.carried.values[prompts], visible, prompts, probes)
             parts.append(found.transpose(1, 2).flatten(0, 1))
         return torch.cat(parts)
@@ -297,4 +344,5 @@ def _held(
     """Return a layer with its sums, without the values at all keys."""
     values = one.carried.values
     gone = values.new_empty((*values.shape[:2], 0, values.shape[3]))  # a slice would keep all in memory
-    return replace(one, carried=replace(one.carried, values=gone), held=held, rebuilt=rebuilt)
+    carried = replace(one.carried, values=gone)
+    return replace(one, carried=carried, held=held, rows=None, rebuilt=rebuilt)

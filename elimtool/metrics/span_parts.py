@@ -31,6 +31,7 @@ class SpanParts:
         real: 1 where a piece has a token, 0 for padding.
         span: Index of each piece's span.
         joined: Whether some span has more pieces than one, or spans and pieces are not in the same order.
+        alone: Whether each token is a span of its own, in order.
     """
 
     names: Sequence[Sequence[str]]
@@ -40,6 +41,7 @@ class SpanParts:
     real: Float[Tensor, "batch pieces length"]
     span: Int[Tensor, "batch pieces"]
     joined: bool = True
+    alone: bool = False
 
     @classmethod
     def of(cls, batch: Batch) -> SpanParts:
@@ -77,6 +79,7 @@ class SpanParts:
             sent(real, device),
             sent(span, device),
             most != count or not bool((span == torch.arange(count)).all()),
+            most == n_keys and bool(torch.equal(members, members & torch.eye(n_keys, dtype=torch.bool))),
         )
 
     def seen(self, visible: Bool[Tensor, "batch probes keys"]) -> Bool[Tensor, "batch probes spans"]:

@@ -68,12 +68,13 @@ class Carried:
         """a_i, the output gate's factor on each channel of each head; ``None`` without a gate."""
         if not self.gated or self.outputs is None:
             return None
-        inputs, outputs = wide(self._inputs), wide(self.outputs)
+        inputs, outputs = wide(self.inputs), wide(self.outputs)
         # both were rounded once from the same numbers, so the quotient is as exact as they are
         return torch.where(outputs == 0, 0.0, inputs / outputs)
 
     @property
-    def _inputs(self) -> Float[Tensor, "batch probes heads size"]:
+    def inputs(self) -> Float[Tensor, "batch probes heads size"]:
+        """What goes into the output projection, by head."""
         return by_head(self.heads.inputs, self.heads.count)
 
     @property
@@ -125,7 +126,7 @@ class Carried:
         """Tell for some probes whether weights, values and gate give the output projection's input."""
         gate = None if self.gate is None else self.gate[:, some]
         found = gathered(weights, self.values[:, :, : weights.shape[-1]], gate)
-        return is_rebuilt(found, self._inputs[:, some])
+        return is_rebuilt(found, self.inputs[:, some])
 
 
 def gathered(

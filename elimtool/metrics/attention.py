@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -81,11 +82,11 @@ class AttentionRetention(Metric):
         keys = batch.ids.shape[1]
         # float, as sums over spans are matrix products
         most = max(len(one.spans) for one in batch.encoded)
-        members = torch.zeros(len(batch.encoded), most, keys)
+        members = np.zeros((len(batch.encoded), most, keys), dtype=np.float32)
         for row, one in enumerate(batch.encoded):
             for index, span in enumerate(one.spans):
                 members[row, index, list(span.tokens)] = 1.0
-        self.members, self.sink = sent(members, batch.ids.device), batch.sink
+        self.members, self.sink = sent(torch.from_numpy(members), batch.ids.device), batch.sink
         self.layers: list[LayerFacts] = []
         self.waiting: list[_Layer] = []
         self.found: list[Reduced] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import frexp
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,7 +27,6 @@ class SpanParts:
     Attributes:
         names: Names of each prompt's spans.
         members: Which tokens they have; prompts with fewer spans have empty ones more.
-        overlap: Whether a token is in two spans of a prompt.
         keys: Tokens of each piece, padded.
         real: 1 where a piece has a token, 0 for padding.
         span: Index of each piece's span.
@@ -36,7 +36,6 @@ class SpanParts:
 
     names: Sequence[Sequence[str]]
     members: Bool[Tensor, "batch spans keys"]
-    overlap: bool
     keys: Int[Tensor, "batch pieces length"]
     real: Float[Tensor, "batch pieces length"]
     span: Int[Tensor, "batch pieces"]
@@ -49,7 +48,7 @@ class SpanParts:
         device, n_keys = batch.ids.device, batch.ids.shape[1]
         divided = [_divided(one) for one in batch.encoded]
         most = max(len(spans) for spans in divided)
-        members = torch.zeros(len(divided), most, n_keys, dtype=torch.bool)
+        members = np.zeros((len(divided), most, n_keys), dtype=bool)
         for row, spans in enumerate(divided):
             for index, (_, tokens) in enumerate(spans):
                 members[row, index, list(tokens)] = True
@@ -64,22 +63,20 @@ class SpanParts:
             for spans in divided
         ]
         count = max(map(len, pieces))
-        keys = torch.zeros(len(divided), count, length, dtype=torch.long)
-        real, span = torch.zeros(len(divided), count, length), torch.zeros(len(divided), count).long()
+        keys = np.zeros((len(divided), count, length), dtype=np.int64)
+        real, span = np.zeros(keys.shape, dtype=np.float32), np.zeros(keys.shape[:2], dtype=np.int64)
         for row, some in enumerate(pieces):
             for place, (index, tokens) in enumerate(some):
-                keys[row, place, : len(tokens)] = torch.tensor(tokens)
+                keys[row, place, : len(tokens)] = tokens
                 real[row, place, : len(tokens)] = 1.0
                 span[row, place] = index
+        there = (sent(torch.from_numpy(one), device) for one in (members, keys, real, span))
+        on_device = dict(zip(("members", "keys", "real", "span"), there, strict=True))
         return cls(
-            [[name for name, _ in spans] for spans in divided],
-            sent(members, device),
-            bool((members.sum(1) > 1).any()),
-            sent(keys, device),
-            sent(real, device),
-            sent(span, device),
-            most != count or not bool((span == torch.arange(count)).all()),
-            most == n_keys and bool(torch.equal(members, members & torch.eye(n_keys, dtype=torch.bool))),
+            names=[[name for name, _ in spans] for spans in divided],
+            joined=most != count or bool((span != np.arange(count)).any()),
+            alone=most == n_keys and not bool((members & ~np.eye(n_keys, dtype=bool)).any()),
+            **on_device,
         )
 
     def seen(self, visible: Bool[Tensor, "batch probes keys"]) -> Bool[Tensor, "batch probes spans"]:

@@ -1,4 +1,4 @@
-"""Find the median of many numbers by counting, which takes a fraction of the time of a selection."""
+"""Find the median of many numbers by their bits: in order on a processor, counted on a GPU."""
 
 from __future__ import annotations
 
@@ -10,18 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MANY = 2**12
-"""Fewest numbers for which counting is faster."""
-
-SAMPLE = 2**10
-"""About how many numbers are sorted first, to see where the median lies."""
-
-BESIDE = 0.05
-"""How far to either side of its likely place a range around the median is cut, as a share of the range."""
-
-CUTS = 2
-"""Times that the range is cut so."""
-
 HALF = 16
 """Bits of a float that are looked at together."""
 
@@ -30,19 +18,15 @@ def median(numbers: npt.NDArray[np.floating[Any]]) -> float:
     """Return the median, the mean of the middle two of an even number; NaN where any number is.
 
     Args:
-        numbers: At least one.
+        numbers: 0 or more; at least one.
     """
     flat = numbers.reshape(-1)
     half = flat.size // 2
     if np.isnan(flat.max()):
         return float("nan")
-    if flat.size >= MANY and (found := _range(flat, half)) is not None:
-        low, high = found
-        inside = flat[(flat >= low) & (flat < high)]
-        below = _below(flat, low)
-        if below < half < below + inside.size:
-            return _middle(inside, half - below, flat.size % 2 == 1)
-    return _middle(flat, half, flat.size % 2 == 1)
+    # the bits of such floats are in the order of the floats, and NumPy parts integers in half the time
+    parts = np.partition(flat.view(f"i{flat.itemsize}"), half).view(flat.dtype)
+    return float(parts[half] if flat.size % 2 else (parts[half] + parts[:half].max()) / 2)
 
 
 def medians(numbers: Float[Tensor, "rows width"], counts: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
@@ -78,34 +62,3 @@ def _reached(
     found = torch.searchsorted(ends, place[:, None].to(ends.dtype), right=True).clamp(max=2**HALF - 1)
     before = ends.gather(1, found) - counts.gather(1, found)
     return found[:, 0], before[:, 0]
-
-
-def _middle(numbers: npt.NDArray[Any], place: int, single: bool) -> float:
-    """Return the number at a place in rising order, or the mean of it and the one before."""
-    parts = np.partition(numbers, place)
-    return float(parts[place] if single else (parts[place] + parts[:place].max()) / 2)
-
-
-def _range(numbers: npt.NDArray[Any], half: int) -> tuple[Any, Any] | None:
-    """Find a short range, open above, with the numbers at ``half`` and before it; ``None`` if not found."""
-    # an odd step, so that all channels are in the sample
-    sample = np.sort(numbers[:: numbers.size // SAMPLE | 1])
-    middle, reach = len(sample) // 2, len(sample) // 16
-    low, high = sample[middle - reach], sample[middle + reach]
-    if not np.isfinite(high):
-        return None
-    below, within = _below(numbers, low), _below(numbers, high)
-    for side in (-BESIDE, BESIDE) * CUTS:
-        if not below < half < within:
-            return None
-        cut = low + (high - low) * numbers.dtype.type((half - below) / (within - below) + side)
-        if low < cut < high:
-            count = _below(numbers, cut)
-            low, below, high, within = (
-                (cut, count, high, within) if count < half else (low, below, cut, count)
-            )
-    return low, high
-
-
-def _below(numbers: npt.NDArray[Any], edge: Any) -> int:
-    return int(np.count_nonzero(numbers < edge))

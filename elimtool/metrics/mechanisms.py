@@ -80,7 +80,11 @@ class Mechanisms(Metric):
             if norm is not None:
                 one |= {f"in{number}": real(norm.inputs), f"out{number}": real(norm.outputs)}
         if block.heads is not None:
-            one["lengths"], one["length_of_sum"] = block.heads.lengths(self.batch.rows)
+            outputs = block.heads.few(self.batch.rows)
+            if outputs is None:
+                one["lengths"], one["length_of_sum"] = block.heads.lengths(self.batch.rows)
+            else:
+                one["heads"] = outputs
         if block.gate is not None:
             one["gate"] = real(block.gate)
         mlp = block.mlp
@@ -162,6 +166,9 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[
         if f"in{number}" in given:
             known = [gain for gain in some if gain is not None]
             found[f"norm{number}_scale"] = scales(known, given[f"in{number}"], given[f"out{number}"])
+    if "heads" in given:
+        each: Tensor = torch.linalg.vector_norm(given["heads"], dim=-1)
+        found |= cancellation(each, torch.linalg.vector_norm(given["heads"].sum(2), dim=-1))
     if "lengths" in given:
         found |= cancellation(given["lengths"], given["length_of_sum"])
     if "gate" in given:

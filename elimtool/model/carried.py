@@ -161,8 +161,11 @@ def has_gate(attention: nn.Module | None, inner: int) -> bool:
         attention: The module of transformers.
         inner: Size of the heads' outputs side by side.
     """
-    if any(hasattr(attention, name) for name in GATES):
+    if attention is None:
+        return False
+    parts = attention._modules  # asking a module for what it lacks takes as long as a product of few rows
+    if any(name in parts for name in GATES):
         return True
     # Qwen3-Next: queries and gates come out of one projection
-    weight: Any = getattr(getattr(attention, "q_proj", None), "weight", None)
+    weight: Any = getattr(parts.get("q_proj"), "weight", None)
     return isinstance(weight, Tensor) and weight.ndim == 2 and len(weight) == 2 * inner

@@ -39,9 +39,12 @@ class Heads:
 
     def at(self, rows: RowIndex) -> Float[Tensor, "rows heads width"]:
         """Return the outputs of the heads at some rows."""
-        if self._kept is not None:
-            return self._kept[rows]
-        return outputs_of(wide(self.inputs[rows]), wide(self.weight), self.count)
+        few = self.few(rows)
+        return outputs_of(wide(self.inputs[rows]), wide(self.weight), self.count) if few is None else few
+
+    def few(self, rows: RowIndex) -> Float[Tensor, "rows heads width"] | None:
+        """Return the outputs at some rows where they are kept, else ``None``."""
+        return None if self._kept is None else self._kept[rows]
 
     def sum_of_first(self) -> Float[Tensor, "width"]:
         """Return the sum of all heads' outputs at the first probe."""

@@ -124,14 +124,25 @@ class Native(Slots):
             if point is not slot.component.hook_in and point is not slot.component.hook_out
         ]
 
+    @cached_property
+    def _points(self) -> list[nn.Module]:
+        """Hook points of all slots."""
+        return [point for slot in self.slots for point in slot.points]
+
+    @cached_property
+    def _parts(self) -> list[nn.Module]:
+        """Components of all slots."""
+        return [part for slot in self.slots for part in slot.parts]
+
     def _hidden(self, parts: Collection[Any]) -> list[Slot]:
         """Find the components that must stay because the model alone does not have some of ``parts``."""
         hidden = {part for part in parts if part.original_component not in self._inside}
         return [slot for slot in self.slots if hidden.intersection(slot.parts)] if hidden else []
 
     def _staying(self, parts: Collection[Any]) -> list[Slot]:
-        spare = self._spare
-        heard = [slot for slot in self.slots if _hooked(slot.points) or _hooked(slot.parts, spare)]
+        spare, heard = self._spare, list[Slot]()
+        if _hooked(self._points) or _hooked(self._parts, spare):  # seldom, and each look costs memory's time
+            heard = [slot for slot in self.slots if _hooked(slot.points) or _hooked(slot.parts, spare)]
         return [*heard, *self._hidden(parts)]
 
     @property

@@ -64,6 +64,9 @@ class ProbedAttention:
     """
 
     def __init__(self, batch: Batch, keep: Keep | None, check: bool = False) -> None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        self.sdpa = sdpa_attention_forward
         self.home = batch.ids.device
         self.batches = {self.home: batch}
         self.keep = keep
@@ -101,11 +104,7 @@ class ProbedAttention:
             return attended(rows, key[prompts, :, keys], scale, visible, bias, softcap, sinks)
 
         if softcap is None and sinks is None:
-            from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-            output, _ = sdpa_attention_forward(
-                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling
-            )
+            output, _ = self.sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling)
         else:
             output = self._in_chunks(batch, query, value, attention_mask, formed)
         if self.keep is not None:

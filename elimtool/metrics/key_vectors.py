@@ -93,20 +93,26 @@ class KeyRows:
         ]
 
     def of(
-        self, some: slice, group: _Group, room: Float[Tensor, "most"]
+        self,
+        some: slice,
+        group: _Group,
+        more: Float[Tensor, "layers more inner"],
+        room: Float[Tensor, "most"],
     ) -> Float[Tensor, "layers rows inner"]:
-        """Weigh the values of some keys for some queries of some layers."""
+        """Weigh the values of some keys for some queries of some layers, and put more rows behind them."""
         prompts, probes, keys = group
         groups = self.values.shape[2]
         weights = self.weights[some, prompts, :, probes, keys].movedim(0, 1)  # pairs come first
         values = self.values[some, prompts, :, keys].transpose(2, 3)
         layers, count, heads, n_keys = weights.shape
         grouped = weights.transpose(2, 3).reshape(layers, count, n_keys, groups, heads // groups, 1)
-        each = _within(room, *grouped.shape[:-1], values.shape[-1])
+        whole = _within(room, layers, group.rows + more.shape[1], more.shape[2])
+        whole[:, group.rows :] = more
+        each = whole[:, : group.rows].view(*grouped.shape[:-1], values.shape[-1])
         torch.mul(grouped, values[..., None, :], out=each)
         if self.gate is not None:
             each *= self.gate[some, prompts, probes].view(layers, count, 1, groups, heads // groups, -1)
-        return each.flatten(3).flatten(1, 2)
+        return whole
 
     def measured(
         self,
@@ -143,20 +149,23 @@ def mapped(
     length, groups = torch.full_like(taken, torch.nan), rows.groups()
     together = _together(outputs, groups, width, rows.weights.device)
     # pages of new memory would cost more than what is written to them
-    rooms = toward.new_empty(3, len(outputs[together[0]]) * groups[0].rows * max(width, apart.shape[-1]))
+    beside = apart.flatten(1, -2)
+    most = groups[0].rows + beside.shape[1]
+    rooms = toward.new_empty(3, len(outputs[together[0]]) * most * max(width, apart.shape[-1]))
     for some in together:
         maps = [one.whole for one in outputs[some]]
         for group in groups:
-            given = rows.of(some, group, rooms[0])
+            first = group is groups[0]
+            given = rows.of(some, group, beside[some] if first else beside[some, :0], rooms[0])
             vectors = _within(rooms[1], *given.shape[:2], width)
             for layer, flat in enumerate(maps):
                 torch.mm(given[layer], flat.T, out=vectors[layer])
-                if group is groups[0]:
+                if first:
                     torch.matmul(toward[some][layer], flat, out=back[some][layer])
-                    # this way round MKL takes less than half the time for few rows
-                    both[some][layer].flatten(0, -2).copy_((flat @ apart[some][layer].flatten(0, -2).T).T)
+            if first:
+                both[some] = vectors[:, group.rows :].view(both[some].shape)
             at = some, group.prompts, group.probes, group.keys
-            taken[at], length[at] = rows.measured(some, group, vectors, rooms[2])
+            taken[at], length[at] = rows.measured(some, group, vectors[:, : group.rows], rooms[2])
     return Mapped(back, both, taken.double(), length.double())
 
 

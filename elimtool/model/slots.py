@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Where PyTorch keeps a module's hooks, by id."""
@@ -18,14 +19,14 @@ class Unchanged:
     """What passes change in a model, as it was before one.
 
     Attributes:
-        hooks: Ids of the hooks by module and kind, where there are any.
+        hooks: The id that the next hook on any module got: ids rise, so that of older ones is lower.
         forwards: Methods ``forward`` of single modules.
         attention: Attention implementation of each configuration.
         training: Modules in training mode.
         trained: Parameters that take gradients.
     """
 
-    hooks: dict[tuple[nn.Module, str], set[int]]
+    hooks: int
     forwards: dict[nn.Module, Any]
     attention: list[Any]
     training: list[nn.Module]
@@ -119,25 +120,21 @@ class Slots:
         for block in getattr(self.bridge, "blocks", ()):
             # the bridge puts hooks of its own on in its first pass, and only then: they stay
             getattr(block, "_maybe_wire_capture_hooks", lambda: None)()
-        hooks: dict[tuple[nn.Module, str], set[int]] = {}
         forwards: dict[nn.Module, Any] = {}
         training: list[nn.Module] = []
         trained: list[nn.Parameter] = []
         for module in self._everything:  # thousands before every call: each is looked at once
             own = module.__dict__
-            for kind in HOOKS:
-                if own[kind]:
-                    hooks[module, kind] = set(own[kind])
             if "forward" in own:
                 forwards[module] = own["forward"]
-            if module.training:
+            if own["training"]:
                 training.append(module)
             if own["_parameters"]:
                 trained += [
                     one for one in own["_parameters"].values() if one is not None and one.requires_grad
                 ]
         attention = [one._attn_implementation_internal for one in self._configs]
-        return Unchanged(hooks, forwards, attention, training, trained)
+        return Unchanged(RemovableHandle.next_id, forwards, attention, training, trained)
 
     def train(self, before: Unchanged, on: bool) -> None:
         """Take the model out of training for a pass, or back into what was in training before it."""
@@ -153,7 +150,7 @@ class Slots:
         for module in self._everything:
             for kind in HOOKS:
                 hooks = module.__dict__[kind]
-                for key in set(hooks) - before.hooks.get((module, kind), set()):
+                for key in [one for one in hooks if one >= before.hooks]:
                     hooks.pop(key, None)
             if module in before.forwards:
                 module.__dict__["forward"] = before.forwards[module]

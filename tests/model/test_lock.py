@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.model.interventions import Ablate
 from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
-from elimtool.model.slots import Unchanged
+from elimtool.model.slots import HOOKS, Unchanged
 from elimtool.model.view import Batch
 from tests.engine.test_engine import assert_same
 
@@ -27,9 +28,14 @@ EVERYTHING = TraceOptions(heads=True, lens="raw")
 PROMPTS = ["The capital of France is", "A token of the text", "when no layer keeps it.", "Spain " * 9]
 
 
-def left_on(model: Model) -> tuple[Unchanged, list[int]]:
-    """Hooks, methods and settings on a model, and which modules stand in it."""
-    return model.native.state(), [id(one) for one in model.bridge.modules()]
+def left_on(model: Model) -> tuple[Unchanged, list[tuple[int, ...]]]:
+    """Methods and settings on a model, and which modules stand in it with which hooks."""
+    modules = [
+        (id(module), *(key for kind in HOOKS for key in module.__dict__[kind]))
+        for module in model.native._everything
+    ]
+    standing = [(id(one),) for one in model.bridge.modules()]
+    return replace(model.native.state(), hooks=0), [*modules, *standing]
 
 
 @pytest.mark.parametrize("name", ["tiny", "llama"])

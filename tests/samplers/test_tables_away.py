@@ -28,8 +28,9 @@ CHAINS = (
     "typical_p=0.7,temperature=0.8,logit_bias={0: -.inf}",
     "greedy",
     "temperature=1,min_p=0.05,top_p=0.8",
-    "hf:top_p=0.8",  # which follows an order that only the processor's sort leaves
-    "vllm:top_p=0.9,min_p=0.1",
+    "hf:top_p=0.8",
+    "length_decay=1.1,temperature=0.9,top_p=0.9",  # these two have a stage that looks at numbers
+    "length_decay=1.1,top_k=5",
 )
 QUICK = 4
 

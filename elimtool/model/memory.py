@@ -29,7 +29,7 @@ KEPT = 64 * 2**20
 class LogitRoom:
     """Memory that passes of a job write their logits into, one after the other.
 
-    To be handed a quarter of a gigabyte page by page takes a third as long as the product that fills it.
+    To be handed a quarter of a gigabyte page by page can take half as long as the product that fills it.
     """
 
     def __init__(self) -> None:

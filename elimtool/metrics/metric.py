@@ -18,13 +18,16 @@ from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView, Rows, Target
 from elimtool.numerics.shapes import Shapes
-from elimtool.numerics.transfer import Array, array, arrays, coming, roomy
+from elimtool.numerics.transfer import Array, array, arrays, coming, memory, roomy
 from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
 
 OtherRows = Callable[[tuple[int, ...], tuple[int, ...], Collection[str]], Mapping[str, Tensor]]
 """Returns other logits after a prompt and what was written, but for those that are named."""
+READOUT_SHARE = 64
+"""Share of a GPU's memory for logits that are read out; what is made of them takes several times as much."""
+
 Indices = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
 """Three indices for each of some things, such as row, target and foil of a pair."""
 
@@ -209,7 +212,11 @@ class Settings:
     def on(self, device: torch.device) -> Settings:
         """Return the settings with the limits of memory that suit a device."""
         held, kept = (roomy(one, device) for one in (self.held_numbers, self.kept_weights))
-        return self if held == self.held_numbers else replace(self, held_numbers=held, kept_weights=kept)
+        if held == self.held_numbers:
+            return self
+        # each part that rows are read out in waits anew; of the memory that is free runs would depend
+        logits = max(self.readout_bytes, memory(device) // READOUT_SHARE)
+        return replace(self, held_numbers=held, kept_weights=kept, readout_bytes=logits)
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

@@ -86,6 +86,11 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return there.to(device, non_blocking=True)
 
 
+def memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory, used or not; 0 for other devices."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
 def roomy(numbers: int, device: torch.device) -> int:
     """Return how many numbers to hold at a time on a device, given how many suit a processor's cache."""
     return numbers if device.type == "cpu" else ROOM * numbers

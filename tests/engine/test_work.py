@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from elimtool import TraceOptions
 from elimtool.engine.forward import run_batch
 from elimtool.engine.session import Session
 from elimtool.metrics import METRICS
+from elimtool.metrics.metric import Settings
 from elimtool.model.view import Encoded, LayerView
 from elimtool.prompts.prompt import Prompt
 
@@ -92,3 +94,13 @@ def test_layers_leave_little_behind(llama: Any, monkeypatch: pytest.MonkeyPatch)
     grown = [after - before for before, after in pairwise(held[2:])]  # from where blocks have a block before
     assert len(some.token_ids) > 100
     assert grown and max(grown) < hidden / 2, grown
+
+
+def test_a_large_gpu_holds_more_logits_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    assert settings.on(torch.device("cpu")) == settings
+    for memory, held in ((2**33, settings.readout_bytes), (2**37, 2**31)):
+        about = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, about=about: about)
+        there = settings.on(torch.device("cuda", 0))
+        assert there.readout_bytes == held and there.held_numbers > settings.held_numbers

@@ -25,7 +25,9 @@ def as_written(function: Callable[..., Any]) -> Any:
 
 
 def _compile(function: Callable[..., Any], liberties: frozenset[str]) -> Any:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": set(liberties)}
+    # a function that is called, and not copied into its caller, is another one in the process that compiles
+    # than in those that read the cache: both compile it, each rounds its own way, and either may be linked
+    options = {"nogil": True, "error_model": "numpy", "fastmath": set(liberties), "forceinline": True}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder that it can write its cache to
@@ -34,7 +36,7 @@ def _compile(function: Callable[..., Any], liberties: frozenset[str]) -> Any:
 
 @contextmanager
 def told(say: Callable[[str], None]) -> Iterator[None]:
-    """Say so when something is compiled inside the block, not when it is read from the cache."""
+    """Say once that something is compiled inside the block, not when it is read from the cache."""
     with event.install_listener("numba:compile", _Compiling(say)):
         yield
 
@@ -42,11 +44,14 @@ def told(say: Callable[[str], None]) -> Iterator[None]:
 class _Compiling(event.Listener):  # type: ignore[misc]  # numba has no types
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
+        self.said = False
 
     def on_start(self, event: Any) -> None:
-        """Say that a function is being compiled."""
+        """Say that functions are being compiled, at the first of them."""
         del event
-        self.say("compiling the kernels, once a machine")
+        if not self.said:
+            self.said = True
+            self.say("compiling the kernels, once a machine")
 
     def on_end(self, event: Any) -> None:
         """Do nothing."""

@@ -120,7 +120,8 @@ def launch(
     def observe(view: LayerView) -> None:
         if settings.output_only:
             kept.clear()
-        kept.append(batch.real(view.residual))
+        rows = batch.real(view.residual)
+        kept.append(rows.clone() if brought or extra else rows)  # which code of others may edit
         for metric in metrics:
             metric.observe(view)
 

@@ -118,9 +118,15 @@ class Distribution:
     @cached_property
     def n_drawable(self) -> Int[Tensor, " rows"]:
         """Number of tokens that can be drawn: survivors whose probability float32 can hold."""
-        if self.whole and self.exact.numpy().min() >= LEAST_DRAWN:  # half as costly as to compare and count
+        if self.whole and self._least >= LEAST_DRAWN:
             return self.n
         return tally(at_least(self.exact, self.exact.new_full((self.scores.shape[0], 1), LEAST_DRAWN)))
+
+    @property
+    def _least(self) -> float:
+        """Least probability of any column; to find it is half as costly as to compare all and count."""
+        found = self.exact.numpy() if self.measured is None else self.measured.least
+        return float(found.min())
 
     @cached_property
     def whole(self) -> bool:
@@ -188,11 +194,15 @@ class Distribution:
     @cached_property
     def collision(self) -> Float64[Tensor, " rows"]:
         """Sum of the squared probabilities: the chance that two draws are the same token."""
+        if self.measured is not None:
+            return torch.from_numpy(self.measured.squared)
         return sum_products(self.exact, self.exact, self.alive)
 
     @cached_property
     def held(self) -> Float64[Tensor, " rows"]:
         """Sum of the survivors' probabilities: 1 up to rounding, 0 where there are none."""
+        if self.measured is not None:
+            return torch.from_numpy(self.measured.held)
         return sum_products(self.exact, torch.ones_like(self.exact), self.alive)
 
     def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:

@@ -47,6 +47,9 @@ def test_numbers_are_those_of_plain_double_precision(kind: str) -> None:
     np.testing.assert_allclose(found.probs, probs, rtol=2e-14)
     np.testing.assert_allclose(found.top_prob, probs.amax(-1), rtol=2e-14)
     np.testing.assert_allclose(found.entropy, torch.special.entr(probs).sum(-1), rtol=1e-12)
+    np.testing.assert_allclose(found.held, 1.0, rtol=1e-14)
+    np.testing.assert_allclose(found.squared, probs.square().sum(-1), rtol=4e-14)
+    np.testing.assert_allclose(found.least, probs.amin(-1), rtol=2e-14)
     np.testing.assert_allclose(found.deviation, x.std(-1, correction=0), rtol=1e-12, atol=1e-14)
     surprise = (-probs.log() - torch.special.entr(probs).sum(-1, keepdim=True)).abs()
     for k, token in enumerate(ids[0].tolist()):

@@ -12,7 +12,8 @@ import numpy as np
 
 from elimtool.numerics.kernels.compiling import as_written, compiled
 
-WEIGHT, ENTROPY, DEVIATION, LEFT = range(4)
+NUMBERS = 7
+WEIGHT, ENTROPY, DEVIATION, LEFT, HELD, SQUARED, LEAST = range(NUMBERS)
 """Indices of the numbers that ``measure`` finds for a row."""
 
 FARTHEST = -700.0
@@ -103,10 +104,17 @@ def _spread(values, mean):
 
 
 @compiled
-def _normalise(weights, total) -> None:
-    """Turn weights into probabilities."""
+def _normalise(weights, total):
+    """Turn weights into probabilities; return their sum, that of their squares, and the least of them."""
+    held = squared = 0.0
+    least = 1.0
     for i in range(weights.size):
-        weights[i] /= total
+        prob = weights[i] / total
+        weights[i] = prob
+        held += prob
+        squared += prob * prob
+        least = prob if prob < least else least
+    return held, squared, least
 
 
 @compiled
@@ -132,7 +140,13 @@ def measure(scores, best, slots, probs, numbers, larger, above, nearer, start, s
         left = vocab
         if far:
             weight, weighted, away, left = _sums_of_some(values, best[row], own)
-        _normalise(own, weight)
+        found[HELD] = found[SQUARED] = 0.0
+        found[LEAST] = 1.0
+        for begin in range(0, vocab, BLOCK):
+            held, squared, least = _normalise(own[begin : begin + BLOCK], weight)
+            found[HELD] += held
+            found[SQUARED] += squared
+            found[LEAST] = min(found[LEAST], least)
         middle = best[row] + weighted / weight  # the score whose surprise is the entropy
         found[WEIGHT] = weight
         found[ENTROPY] = max(math.log(weight) - weighted / weight, 0.0)

@@ -125,6 +125,9 @@ class RowStatistics(NamedTuple):
         entropy: Shannon entropy (nats), [rows].
         deviation: Standard deviation of the scores that are not -inf, [rows].
         left: How many scores are not, [rows].
+        held: Sum of the probabilities, 1 up to rounding, [rows].
+        squared: Sum of their squares, [rows].
+        least: The least of them, 0 where a score is -inf, [rows].
         larger: How many scores are larger than each target's, [rows, k]; 0 without a target.
         above: Probability of these, [rows, k]; NaN without a target.
         nearer: Probability of the tokens whose surprise is nearer to the entropy, [rows, k]; NaN without a
@@ -136,6 +139,9 @@ class RowStatistics(NamedTuple):
     entropy: Exact
     deviation: Exact
     left: npt.NDArray[np.int64]
+    held: Exact
+    squared: Exact
+    least: Exact
     larger: npt.NDArray[np.int64]
     above: Exact
     nearer: Exact
@@ -149,7 +155,8 @@ def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> RowSta
         best: The largest of each row, [rows]; -inf for a row without tokens, whose numbers are all NaN.
         slots: Tokens to follow, -1 = none, [rows, k].
     """
-    scores, probs, numbers = np.ascontiguousarray(scores), np.empty(scores.shape), np.empty((len(scores), 4))
+    scores, probs = np.ascontiguousarray(scores), np.empty(scores.shape)
+    numbers = np.empty((len(scores), exact.NUMBERS))
     larger, none = np.zeros(slots.shape, dtype=np.int64), np.where(slots < 0, np.nan, 0.0)
     above, nearer = none.copy(), none
     _some(
@@ -157,8 +164,9 @@ def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> RowSta
         len(scores),
         MEASURED,
     )
-    weight, entropy, deviation, left = numbers.T
-    return RowStatistics(probs, 1 / weight, entropy, deviation, left.astype(np.int64), larger, above, nearer)
+    weight, entropy, deviation, left, held, squared, least = numbers.T
+    each = (held, squared, least, larger, above, nearer)
+    return RowStatistics(probs, 1 / weight, entropy, deviation, left.astype(np.int64), *each)
 
 
 def held(probs: Exact, mask: npt.NDArray[np.bool_]) -> Exact:

@@ -26,7 +26,7 @@ import torch
 import elimtool
 from elimtool import Prompt, TraceOptions
 from elimtool.engine.buckets import buckets
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.engine.loop import Passes
 from elimtool.engine.session import Session
 from elimtool.lenses.corpus import shipped
@@ -135,7 +135,7 @@ def _bare(plain: Any, encoded: Sequence[Encoded]) -> None:
 
 
 def _pass(session: Session, encoded: Sequence[Encoded]) -> None:
-    run_batch(session.model, encoded, session.settings_for(encoded[0]), session.lens)
+    launch(session.model, encoded, session.settings_for(encoded[0]), session.lens).tables()
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -25,7 +25,7 @@ import torch
 
 from elimtool import Prompt, TraceOptions
 from elimtool.engine.buckets import buckets
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.engine.options import DEFAULT_SAMPLERS
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.raw import RawLens
@@ -92,7 +92,7 @@ class Job:
         rows = (self.model.n_layers + 1) * sum(len(one.positions) for one in self.encoded)
         settings = replace(settings, compiled=kernels.worth(self.model.vocab, rows))
         for some in self.passes():
-            run_batch(self.model, some, settings, RawLens())
+            launch(self.model, some, settings, RawLens()).tables()
 
     def whole(self, every: bool | None = None) -> None:
         """A whole trace from prompts to verdicts, as ``elimtool trace`` makes it: every table."""

@@ -7,7 +7,7 @@ from math import isnan, log2
 
 from elimtool.engine.forced import Ways
 from elimtool.files.rows import Row, Rows
-from elimtool.metrics.sampling import why_one
+from elimtool.metrics.stage_fates import why_one
 
 
 def stage_fates(found: Ways, followed: int, spell: Callable[[int], str]) -> Rows:

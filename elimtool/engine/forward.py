@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -61,19 +61,6 @@ class Pending:
                 if columns and self.settings.wants(name):
                     filled[name] = arrow_table(name, columns, self.intervention)
         return filled
-
-
-def run_batch(
-    model: Model,
-    encoded: Sequence[Encoded],
-    settings: Settings,
-    lens: Lens,
-    leaders: Leaders | None = None,
-    extra: Sequence[Extra] = (),
-    before: bool = False,
-) -> Mapping[str, pa.Table]:
-    """Run one forward pass over some prompts, and fill the tables that ``settings`` wants; see ``launch``."""
-    return launch(model, encoded, settings, lens, leaders, extra, before).tables()
 
 
 @collecting_later()

@@ -40,15 +40,9 @@ Launched = tuple[Sequence[Encoded], Callable[[], Tables]]
 T = TypeVar("T")
 
 
-def measure_together(
-    session: Session,
-    some: Sequence[Encoded],
-    extra: Sequence[Extra] = (),
-    under: Sequence[Extra] = (),
-    lacking: dict[str, list[str]] | None = None,
-) -> Tables:
-    """Measure some prompts together: launch and fill the tables; see ``launch_together``."""
-    return launch_together(session, some, extra, under, lacking)()
+def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[Extra] = ()) -> Tables:
+    """Ask for what is measured of some prompts together, and fill its tables; see ``launch_together``."""
+    return launch_together(session, some, extra)()
 
 
 def launch_together(

@@ -21,7 +21,7 @@ from elimtool.engine.walk import Step, Walk
 from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.grammars import grammar_rows
-from elimtool.metrics.sampling import notes_of
+from elimtool.metrics.stage_fates import notes_of
 from elimtool.samplers import Ledger, StageRecord
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from torch import Tensor
 from elimtool.metrics.columns import Categorical, Columns, null_where, place
 from elimtool.metrics.controls import Matching
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, RowFacts, Settings
-from elimtool.metrics.sampling import histories, whys
+from elimtool.metrics.sampling import histories
+from elimtool.metrics.stage_fates import whys
 from elimtool.model.view import Batch
 from elimtool.numerics.transfer import Array, sent
 from elimtool.samplers import Chain, Ledger

@@ -8,7 +8,7 @@ it just survives). ``elimtool.samplers`` computes the ledgers; here they become 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isnan
 from typing import Any, ClassVar
 
@@ -20,15 +20,16 @@ from torch import Tensor
 from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
 from elimtool.metrics.grammar_passes import pass_columns
 from elimtool.metrics.grammars import grammars_of, stage_columns, target_columns
-from elimtool.metrics.metric import Here, Indices, Metric, OtherRows, ReadoutView, RowFacts, Settings
+from elimtool.metrics.metric import Here, Metric, OtherRows, ReadoutView, RowFacts, Settings
+from elimtool.metrics.stage_fates import bounds_of, notes_of, others_of, rule_of, why_one, whys
 from elimtool.model.view import Batch
 from elimtool.numerics.transfer import array, arrays
-from elimtool.samplers import Chain, History, Ledger, StageRecord
+from elimtool.samplers import Chain, History, Ledger
 from elimtool.samplers.candidates import Candidates, check
 from elimtool.samplers.combine import LAYERS, needed_rows
 from elimtool.samplers.compare import ChainDifference, Ordering, differences
 from elimtool.samplers.fetching import condensed, facts, with_facts
-from elimtool.samplers.stage import BIAS, Stage
+from elimtool.samplers.stage import Stage
 from elimtool.samplers.survival import bounds, temperature_ranges
 from elimtool.samplers.temperature_range import WORDS
 
@@ -150,7 +151,7 @@ class SamplerLedger(Metric):
             "output_mass": _output_mass(ledgers)[row, step],
             "notes": [notes_of(record, index, facts.spell) for index in range(n_rows) for record in records],
             "n_drawable": at("n_drawable"),
-            "rule": [_rule(record, index, facts.spell) for index in range(n_rows) for record in records],
+            "rule": [rule_of(record, index, facts.spell) for index in range(n_rows) for record in records],
         }
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
@@ -191,8 +192,8 @@ class SamplerLedger(Metric):
             "margin": margin,
             "within_rounding": null_where(near[row, step, k], np.isnan(margin)),
             "why": whys(facts, records, (row, step, k), alive & ~left),
-            **_bounds(records, (row, step, k), alive & ~left, margin),
-            **_others(records, (row, step, k)),
+            **bounds_of(records, (row, step, k), alive & ~left, margin),
+            **others_of(records, (row, step, k)),
         }
 
     def _difference_columns(
@@ -328,78 +329,6 @@ def _histories(view: ReadoutView, needed: frozenset[str], against: OtherRows | N
             others |= against(ids[:own], ids[own:], others)
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
-
-
-def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:
-    """List the remarks of a stage about one row, with tokens as text."""
-    return record.notes_on(row, lambda detail: detail.told(spell))
-
-
-def _rule(record: StageRecord, row: int, spell: Callable[[int], str]) -> str | None:
-    """Return the rule by which a stage removed the most probable of a row's tokens that it removed."""
-    return next((rule.told(spell) for rule in record.rules_on(row, 1)), None)
-
-
-def _bounds(
-    records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_], margin: Any
-) -> dict[str, Any]:
-    """Say where the fate of each target would change: a bias of its logit, or what its rule names."""
-    row, step, k = at
-    of = np.array([record.bound_of for record in records] or [""])[step]
-    found = np.where(removed & (of == BIAS), -margin, np.nan)
-    telling = (of != BIAS) & (of != "")
-    for i in telling.nonzero()[0].tolist():
-        least = records[step[i]].least(int(k[i]), int(row[i]))
-        found[i] = np.nan if least is None else least
-    return {"bound": found, "bound_of": null_where(of.astype(object), np.isnan(found))}
-
-
-def _others(records: Sequence[StageRecord], at: Indices) -> dict[str, Any]:
-    """Return rank and log-probability of each target in the row that a stage combined the output with."""
-    row, step, k = at
-    rank, logprob = np.zeros(len(row), dtype=np.int64), np.full(len(row), np.nan)
-    for index, record in enumerate(records):
-        if record.combines:
-            here = step == index
-            ranks, logprobs = record.others
-            rank[here] = ranks.numpy()[row[here], k[here]]
-            logprob[here] = logprobs.numpy()[row[here], k[here]]
-    # of a token that is impossible there, minus infinity is no number of a table
-    return {
-        "other_rank": null_where(rank, rank == 0),
-        "other_logprob": null_where(logprob, ~np.isfinite(logprob)),
-    }
-
-
-def whys(
-    view: ReadoutView | RowFacts, records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_]
-) -> list[str | None]:
-    """Say why stages removed targets, or penalised them; ``None`` where they did neither.
-
-    Args:
-        view: Spells tokens.
-        records: Stages.
-        at: Indices of rows, records and targets.
-        removed: Which of these targets the stage removed.
-    """
-    found: list[str | None] = [None] * len(removed)
-    row, step, k = at
-    telling = removed | np.array([record.tells for record in records])[step]
-    for i in telling.nonzero()[0].tolist():
-        found[i] = why_one(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
-    return found
-
-
-def why_one(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
-    """Say why a stage removed or penalised a target; ``None`` if it did neither."""
-    details = record.details(row)
-    told = details.get(int(record.targets[row, k])) if details else None
-    if told is not None:
-        return told.told(spell)
-    rule = record.rule(int(record.targets[row, k]), row) if removed else None
-    if rule is not None:
-        return rule.told(spell)
-    return record.why_target(k, row) if removed else None
 
 
 def _origins(chain: Chain, stage: Stage) -> str | None:

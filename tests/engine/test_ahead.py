@@ -14,7 +14,7 @@ import torch
 
 from elimtool import Ablate, Prompt, TraceOptions
 from elimtool.engine.defects import Defects
-from elimtool.engine.forward import launch, run_batch
+from elimtool.engine.forward import launch
 from elimtool.engine.loop import Passes, Tables
 from elimtool.engine.session import Session
 from elimtool.metrics.columns import Columns
@@ -101,7 +101,7 @@ def test_tables_are_the_same_to_the_bit(llama: Any) -> None:
 def test_tables_hold_nothing_of_the_logits(llama: Any) -> None:
     session = Session(llama, TraceOptions(heads=False), compiled=True)
     some, room = encoded(session)[:3], LogitRoom()
-    whole = run_batch(llama, some, session.settings, session.lens)
+    whole = launch(llama, some, session.settings, session.lens).tables()
     pending = launch(llama, some, session.settings, session.lens, room=room)
     room.rows(1, llama.vocab).numpy().fill(np.nan)
     same(pending.tables(), dict(whole))

@@ -10,7 +10,7 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.errors import ElimError
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
@@ -109,5 +109,5 @@ def test_no_layer_is_read_out_where_the_output_alone_is_wanted(llama: Any, outpu
 
     one = llama.encode(Prompt(text=TEXTS[0], scored="lm-eval"))
     settings = Settings(tables=frozenset(), output_only=output_only)
-    run_batch(llama, [one], settings, RawLens(), extra=[Watching])
+    launch(llama, [one], settings, RawLens(), extra=[Watching]).tables()
     assert seen == [1 if output_only else llama.n_layers + 1]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from elimtool import TraceOptions
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.engine.session import Session
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Settings
@@ -29,7 +29,7 @@ def encoded(model: Any, texts: list[str], position: Any = "last") -> list[Encode
 def traced(model: Any, some: list[Encoded], held_numbers: int = 2**22, **options: Any) -> Any:
     session = Session(model, TraceOptions(**options))
     settings = replace(session.settings, held_numbers=held_numbers)
-    return run_batch(model, some, settings, session.lens)
+    return launch(model, some, settings, session.lens).tables()
 
 
 @pytest.mark.parametrize("position", ["last", "all"])

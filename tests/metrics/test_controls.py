@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import elimtool
 from elimtool import Prompt, TraceOptions
 from elimtool.analysis.verdict import FinalPlace, outcome, trajectory
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.lenses.raw import RawLens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
@@ -124,7 +124,7 @@ def test_what_parts_wrote_is_in_standard_deviations_of_controls(
     followed = tuple(Target.single(str(token), token) for token in ids[0, 0].tolist())
     settings = Settings(tables=frozenset({name}), heads=name == "components")
     leaders = {(one.prompt_id, one.positions[0]): followed}
-    table = run_batch(llama, [one], settings, RawLens(), leaders)[name].to_pandas()
+    table = launch(llama, [one], settings, RawLens(), leaders).tables()[name].to_pandas()
     assert table["z"].isna().all()  # without the frequencies there are no controls
     wrote = table.pivot(index=part, columns="target", values="dla_centred").reindex(parts.index)
     assert wrote.shape[1] == MATCHED_TOKENS

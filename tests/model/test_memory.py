@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics import METRICS
 from elimtool.metrics.attention import AttentionRetention
@@ -114,7 +114,7 @@ def test_a_long_prompt_at_all_positions_forms_no_square_of_every_head(
     short = long.encode(Prompt(text="a token"))
     long.stream(Batch.of([short]), (), lambda _view: None)  # the first pass checks the head
     with Largest() as largest:
-        run_batch(long, [encoded], Settings(heads=True, tables=tables), RawLens())
+        launch(long, [encoded], Settings(heads=True, tables=tables), RawLens()).tables()
     if tables == ATTENTION:
         assert largest.numbers >= LONG * LONG  # which keys each query sees, the same for every head
     assert largest.numbers < LONG * LONG * long.n_heads / 2

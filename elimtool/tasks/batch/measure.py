@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elimtool.engine.defects import Defects, is_defect
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.engine.intake import refuse_duplicates, with_defaults
 from elimtool.engine.loop import Passes, free_memory
 from elimtool.engine.records import failed_row, prompt_row, unread_row
@@ -180,7 +180,7 @@ def find_size(
         # each begins in its own way: what prompts share would run once, and more of them seem to fit
         some = [replace(one, token_ids=(at % vocab, *one.token_ids[1:])) for at, one in enumerate(some)]
         try:
-            run_batch(session.model, some, session.settings, session.lens)
+            launch(session.model, some, session.settings, session.lens).tables()
         except Exception as error:  # a trial must not end the run
             free_memory()
             if out_of_memory(error):

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.engine.buckets import passes_of
-from elimtool.engine.forward import run_batch
+from elimtool.engine.forward import launch
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.affine import wide
@@ -109,7 +109,7 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
     places = [one.positions.index(end) for one, end in zip(probed, last, strict=True)]
     seen = SharedPrefix(places, n)
     with model.whole():  # what ran once for both could not differ
-        run_batch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch])
+        launch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch]).tables()
     rows = torch.stack(seen.kept, 1)
     return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(seen.apart, default=None))
 
@@ -126,7 +126,7 @@ class LastResiduals(Metric):
         self.kept: list[Float[Tensor, "batch width"]] = []
 
     def watch(self, _batch: Batch, _settings: Settings) -> LastResiduals:
-        """Take part in a pass, as a member of ``extra`` of ``run_batch``."""
+        """Take part in a pass, as a member of ``extra`` of ``launch``."""
         return self
 
     def observe(self, view: LayerView) -> None:
@@ -169,7 +169,7 @@ def last_residuals(
     for group in passes_of(model, [one.token_ids for one in encoded], max(len(encoded), 1)):
         seen = LastResiduals([-1] * len(group))
         some = [encoded[index] for index in group]
-        filled = run_batch(model, some, settings, RawLens(), extra=[seen.watch])
+        filled = launch(model, some, settings, RawLens(), extra=[seen.watch]).tables()
         found.update(zip(group, torch.stack(seen.kept, 1), strict=True))
         tables += filled.values()
     return [found[index] for index in range(len(encoded))], tables
